@@ -1,0 +1,202 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/state"
+)
+
+// checkpointLoop stores progress until reading stops. It is the only owner of the graph.
+func (e *Engine) checkpointLoop() {
+	tick := time.NewTicker(e.opts.CheckpointEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.soft.Done():
+			return
+		case <-tick.C:
+		case <-e.poke:
+		}
+		e.storeProgress(e.soft)
+		if e.graph.Watermark() == change.MaxTimestamp {
+			e.stopSoft(errFinished)
+			return
+		}
+	}
+}
+
+// storeProgress stores what has become durable, however often it must try, and starts the partitions this frees.
+func (e *Engine) storeProgress(ctx context.Context) {
+	e.collect()
+	backoff := e.opts.MinBackoff
+	for tries := 1; len(e.pending) > 0; tries++ {
+		err := e.commit(ctx, e.pending)
+		if err == nil {
+			e.committed()
+			return
+		}
+		if fenced, ok := errors.AsType[*FencedError](err); ok {
+			// I4: another worker owns the partitions; from here on this one must not deliver.
+			e.fail(fenced)
+			e.stopHard(fenced)
+			return
+		}
+		if ctx.Err() != nil {
+			return // the updates stay pending; the last checkpoint tries once more
+		}
+		wait := backoff/2 + rand.N(backoff)
+		backoff = min(2*backoff, e.opts.MaxBackoff)
+		if tries&(tries-1) == 0 {
+			e.log.Warn("storing the checkpoint failed, trying again", "error", err, "tries", tries, "wait", wait.Round(time.Millisecond))
+		}
+		sleep(ctx, wait)
+	}
+}
+
+// collect adds to pending what has changed since the last time. A partition already pending is taken again only once that
+// update is stored, so that the updates of one partition stay in order.
+func (e *Engine) collect() {
+	if len(e.pending) > 0 {
+		return
+	}
+	e.mu.Lock()
+	running := make([]*partition, 0, len(e.running))
+	for _, p := range e.running {
+		running = append(running, p)
+	}
+	if len(e.newTables) > 0 {
+		e.pending = append(e.pending, state.Update{Tables: e.newTables})
+		e.newTables = nil
+	}
+	e.mu.Unlock()
+	for _, p := range running {
+		if u, ok := p.collect(); ok {
+			e.pending = append(e.pending, u)
+		}
+	}
+}
+
+// committed carries stored updates into the graph: children first, then promises, then the finished partitions (I3).
+func (e *Engine) committed() {
+	for i := range e.pending {
+		u := &e.pending[i]
+		for _, c := range u.Children {
+			e.graph.Add(c)
+		}
+		p := e.partition(u.Token)
+		if p == nil {
+			continue
+		}
+		e.graph.Promise(u.Token, p.committed(u))
+		if u.Finished {
+			if err := e.graph.Finish(u.Token); err != nil {
+				e.fail(err)
+			}
+			e.forget(p)
+		}
+	}
+	e.pending = nil
+	e.startPartitions()
+	e.publishWatermarks()
+	e.budget.wake() // another partition may be the lowest now
+}
+
+// publishWatermarks computes what Status shows, at a moment when no partition is between its parents and its reader.
+func (e *Engine) publishWatermarks() {
+	w := e.graph.Watermark()
+	if w == change.MaxTimestamp {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.watermark = max(e.watermark, w)
+	for i, s := range e.sinks {
+		least := change.MaxTimestamp
+		for _, p := range e.running {
+			p.progress[i].mu.Lock()
+			least = min(least, p.progress[i].stored)
+			p.progress[i].mu.Unlock()
+		}
+		if least < change.MaxTimestamp {
+			s.watermark.Store(max(s.watermark.Load(), int64(least)))
+		}
+	}
+}
+
+func (e *Engine) partition(token string) *partition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.running[token]
+}
+
+func (e *Engine) forget(p *partition) {
+	e.mu.Lock()
+	delete(e.running, p.Token)
+	e.mu.Unlock()
+	for _, pr := range p.progress {
+		pr.sink.forget(pr)
+	}
+}
+
+// drain lets what was read become durable, within the deadline, and stores the last checkpoint.
+func (e *Engine) drain() {
+	e.readers.Wait()
+	e.Flush()
+	deadline := time.AfterFunc(e.opts.DrainTimeout, func() { e.stopHard(errDrained) })
+	e.lanes.Wait()
+	deadline.Stop()
+	if errors.Is(context.Cause(e.hard), errDrained) {
+		e.log.Warn("stopped at the drain deadline: what is not durable yet is delivered after the next start", "deadline", e.opts.DrainTimeout)
+	}
+	if cause := context.Cause(e.hard); cause == nil || errors.Is(cause, errDrained) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.hard), 10*time.Second)
+		defer cancel()
+		e.storeProgress(ctx) // what an interrupted checkpoint left
+		e.storeProgress(ctx)
+		if len(e.pending) > 0 {
+			e.log.Error("the last checkpoint could not be stored: some changes are delivered again after the next start")
+		}
+	}
+}
+
+// Status is what an engine is doing, for people and metrics.
+type Status struct {
+	// Partitions is the number of partitions being read.
+	Partitions int
+	// Watermark is the pipeline's stored low watermark: everything at or below it is durable in every sink.
+	Watermark change.Timestamp
+	// BudgetUsed is the number of bytes read and not durable everywhere; BudgetFull says that reading waits for it.
+	BudgetUsed int
+	BudgetFull bool
+	Sinks      []SinkStatus
+}
+
+// SinkStatus is one sink's part of Status.
+type SinkStatus struct {
+	Name string
+	// Delivered counts the changes made durable by this engine, Retries the failed tries.
+	Delivered, Retries int64
+	// Watermark is the sink's stored low watermark over all partitions; zero before the first checkpoint.
+	Watermark change.Timestamp
+	// Failure is the error being retried now, or nil.
+	Failure *Failure
+}
+
+// Status may be called at any time, from any goroutine.
+func (e *Engine) Status() Status {
+	e.mu.Lock()
+	s := Status{Partitions: len(e.running), Watermark: e.watermark}
+	e.mu.Unlock()
+	s.BudgetUsed, s.BudgetFull = e.budget.inUse()
+	for _, r := range e.sinks {
+		s.Sinks = append(s.Sinks, SinkStatus{
+			Name: r.name, Delivered: r.delivered.Load(), Retries: r.retries.Load(),
+			Watermark: change.Timestamp(r.watermark.Load()), Failure: r.failing.Load(),
+		})
+	}
+	return s
+}

@@ -1,0 +1,437 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/changestream"
+	"github.com/spanledger/spanledger/sinks"
+	"github.com/spanledger/spanledger/state"
+)
+
+// Options configure an Engine. Zero durations and sizes take the defaults.
+type Options struct {
+	// Config names the pipeline and where it starts; required.
+	Config state.Config
+	// Worker is this process's name among the pipeline's workers; default "worker".
+	Worker string
+	// Store keeps the state; required. It stays the caller's to close.
+	Store state.Store
+	// Source makes the reader once the stored state is known, which has the schema unions the reader starts from; required.
+	Source func(context.Context, state.Snapshot) (Source, error)
+	// Sinks are the destinations, at least one. The engine opens and closes them.
+	Sinks []NamedSink
+	// BudgetBytes bounds the memory of changes read and not yet durable in every sink; default 256 MiB.
+	BudgetBytes int
+	// CheckpointEvery is the time between checkpoints; default 1 s. A finished partition does not wait for it.
+	CheckpointEvery time.Duration
+	// DrainTimeout bounds how long a stop waits for what was read to become durable; default 30 s. What does not make it is
+	// read again after the next start.
+	DrainTimeout time.Duration
+	// MinBackoff and MaxBackoff bound the wait between two tries of a sink or the store; defaults 100 ms and 30 s.
+	MinBackoff, MaxBackoff time.Duration
+	// Logger; default slog.Default().
+	Logger *slog.Logger
+}
+
+// NamedSink is a sink with its name in the pipeline. The name is part of the stored state: a renamed sink is a new one.
+type NamedSink struct {
+	Name string
+	Sink sinks.Sink
+}
+
+// Engine runs one pipeline.
+type Engine struct {
+	opts   Options
+	log    *slog.Logger
+	sinks  []*sinkRunner
+	budget *budget
+	poke   chan struct{} // wakes the checkpointer
+
+	// soft ends when reading must stop, hard when everything must; both carry the cause.
+	soft, hard         context.Context
+	stopSoft, stopHard context.CancelCauseFunc
+	readers, lanes     sync.WaitGroup
+
+	// Owned by the goroutine of Run.
+	source   Source
+	lease    state.Lease
+	graph    *changestream.Graph
+	pending  []state.Update // taken from the partitions and not stored yet
+	progress map[string][]state.Progress
+	loaded   map[string]bool // partitions that existed before this engine
+
+	mu        sync.Mutex
+	pipeline  state.Pipeline
+	running   map[string]*partition
+	tables    map[string]*change.Table // newest version seen
+	newTables []*change.Table          // not stored yet
+	failure   error
+	watermark change.Timestamp
+}
+
+// New checks the options and makes an engine; it touches no network.
+func New(opts Options) (*Engine, error) {
+	defaults := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	defaults(&opts.CheckpointEvery, time.Second)
+	defaults(&opts.DrainTimeout, 30*time.Second)
+	defaults(&opts.MinBackoff, 100*time.Millisecond)
+	defaults(&opts.MaxBackoff, 30*time.Second)
+	if opts.BudgetBytes == 0 {
+		opts.BudgetBytes = 256 << 20
+	}
+	if opts.Worker == "" {
+		opts.Worker = "worker"
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	switch {
+	case opts.Store == nil || opts.Source == nil:
+		return nil, errors.New("pipeline: Store and Source are required")
+	case len(opts.Sinks) == 0:
+		return nil, fmt.Errorf("pipeline %s: it has no sinks: name at least one", opts.Config.Pipeline)
+	case opts.BudgetBytes < 0 || opts.CheckpointEvery < 0 || opts.DrainTimeout < 0 || opts.MinBackoff < 0 || opts.MaxBackoff < opts.MinBackoff:
+		return nil, fmt.Errorf("pipeline %s: sizes and durations must not be negative, nor MaxBackoff below MinBackoff", opts.Config.Pipeline)
+	}
+	e := &Engine{
+		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
+		poke: make(chan struct{}, 1), graph: changestream.NewGraph(),
+		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
+		running: map[string]*partition{}, tables: map[string]*change.Table{},
+	}
+	e.budget = newBudget(opts.BudgetBytes, e.closeLargest)
+	e.hard, e.stopHard = context.WithCancelCause(context.Background())
+	e.soft, e.stopSoft = context.WithCancelCause(e.hard)
+	names := map[string]bool{}
+	for _, s := range opts.Sinks {
+		if s.Name == "" || names[s.Name] {
+			return nil, fmt.Errorf("pipeline %s: every sink needs a name of its own; %q is empty or taken", opts.Config.Pipeline, s.Name)
+		}
+		names[s.Name] = true
+		r, err := newSinkRunner(e, s.Name, s.Sink)
+		if err != nil {
+			return nil, err
+		}
+		e.sinks = append(e.sinks, r)
+	}
+	return e, nil
+}
+
+// Errors that end a run without being a failure of it.
+var (
+	errStopped  = errors.New("pipeline: stopped")
+	errDrained  = errors.New("pipeline: the drain deadline has passed")
+	errFinished = errors.New("pipeline: every partition has finished")
+)
+
+// Run runs the pipeline until ctx ends, something fails for good, or every partition has finished. When ctx ends it stops
+// reading, lets what was read become durable within DrainTimeout, stores the last checkpoint, and returns nil. An engine
+// runs once.
+func (e *Engine) Run(ctx context.Context) (err error) {
+	defer e.stopHard(errStopped)
+	defer context.AfterFunc(ctx, func() { e.stopSoft(errStopped) })()
+
+	opened := 0
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		for _, s := range e.sinks[:opened] {
+			if cerr := s.sink.Close(closing); cerr != nil {
+				err = errors.Join(err, fmt.Errorf("sink %s: close: %w", s.name, cerr))
+			}
+		}
+	}()
+	for _, s := range e.sinks {
+		if err := s.sink.Open(ctx); err != nil {
+			return fmt.Errorf("sink %s: open: %w", s.name, err)
+		}
+		opened++
+	}
+	if err := e.load(ctx); err != nil {
+		return err
+	}
+	e.startPartitions()
+	e.checkpointLoop()
+	e.drain()
+	if err := e.failed(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// load opens the pipeline's state and builds the graph from it.
+func (e *Engine) load(ctx context.Context) error {
+	p, err := e.opts.Store.Open(ctx, e.opts.Config)
+	if err != nil {
+		return fmt.Errorf("pipeline %s: open its state: %w", e.opts.Config.Pipeline, err)
+	}
+	if e.lease, err = e.opts.Store.Claim(ctx, p.Pipeline, e.opts.Worker); err != nil {
+		return fmt.Errorf("pipeline %s: claim its partitions: %w", p.Pipeline, err)
+	}
+	snap, err := e.opts.Store.Load(ctx, p.Pipeline)
+	if err != nil {
+		return fmt.Errorf("pipeline %s: load its state: %w", p.Pipeline, err)
+	}
+	if e.source, err = e.opts.Source(ctx, snap); err != nil {
+		return fmt.Errorf("pipeline %s: %w", p.Pipeline, err)
+	}
+	if len(snap.Partitions) == 0 {
+		if snap.Partitions, err = e.firstPartitions(ctx, p); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	e.pipeline = p
+	for _, t := range snap.Tables {
+		e.tables[t.Name] = t
+	}
+	e.mu.Unlock()
+	for _, pr := range snap.Progress {
+		e.progress[pr.Token] = append(e.progress[pr.Token], pr)
+	}
+	for _, sp := range snap.Partitions {
+		e.loaded[sp.Token] = true
+		if sp.State == state.Finished {
+			e.graph.AddFinished(sp.Token)
+		}
+	}
+	for _, sp := range snap.Partitions {
+		if sp.State != state.Finished {
+			e.graph.Add(sp.Partition)
+			e.graph.Promise(sp.Token, e.checkpoint(sp.Partition))
+		}
+	}
+	e.log.Info("pipeline opened", "incarnation", p.Incarnation, "partitions", len(snap.Partitions), "new", p.Created)
+	return nil
+}
+
+// firstPartitions asks the source where an incarnation begins, and stores the answer before anything is read.
+func (e *Engine) firstPartitions(ctx context.Context, p state.Pipeline) ([]state.Partition, error) {
+	first, err := e.source.Partitions(ctx, p.Start)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline %s: find the partitions at %s: %w", p.Pipeline, p.Start, err)
+	}
+	if len(first) == 0 {
+		return nil, fmt.Errorf("pipeline %s: the change stream has no partition at %s, which cannot be: check the stream's name", p.Pipeline, p.Start)
+	}
+	if err := e.commit(ctx, []state.Update{{Children: first}}); err != nil {
+		return nil, fmt.Errorf("pipeline %s: store its first partitions: %w", p.Pipeline, err)
+	}
+	stored := make([]state.Partition, len(first))
+	for i, c := range first {
+		stored[i] = state.Partition{Partition: c, State: state.Open}
+	}
+	return stored, nil
+}
+
+// commit stores updates once, and turns a fenced one into an error.
+func (e *Engine) commit(ctx context.Context, updates []state.Update) error {
+	fenced, err := e.opts.Store.Commit(ctx, e.lease, updates)
+	if err == nil && len(fenced) > 0 {
+		err = &FencedError{Worker: e.lease.Worker, Epoch: e.lease.Epoch, Partitions: len(fenced)}
+	}
+	return err
+}
+
+// FencedError says that another worker has taken the pipeline over. What this one had not stored, the other reads again.
+type FencedError struct {
+	Worker     string
+	Epoch      int64
+	Partitions int
+}
+
+// Error says what happened and what it means.
+func (e *FencedError) Error() string {
+	return fmt.Sprintf("worker %s (epoch %d) lost %d partition(s) to another worker that has started since: stop one of the two", e.Worker, e.Epoch, e.Partitions)
+}
+
+// startPartitions starts a reader for each partition the graph lets deliver.
+func (e *Engine) startPartitions() {
+	if e.soft.Err() != nil {
+		return
+	}
+	for _, c := range e.graph.Startable() {
+		p := e.newPartition(c)
+		e.mu.Lock()
+		e.running[p.Token] = p
+		e.mu.Unlock()
+		e.readers.Go(func() { e.read(p) })
+	}
+}
+
+func (e *Engine) newPartition(c change.Partition) *partition {
+	p := &partition{Partition: c}
+	from := e.checkpoint(c)
+	p.through.Store(int64(from))
+	stored := e.progress[c.Token]
+	for _, s := range e.sinks {
+		// A sink without a checkpoint here, where others have one, is new: it begins where the partition is read from.
+		pr := &progress{sink: s, partition: p, skip: from, lanes: map[string]*lane{}, inherited: e.loaded[c.Token]}
+		for _, st := range stored {
+			if st.Sink == s.name {
+				pr.skip, pr.ends, pr.listed = st.Through, st.Chains, true
+			}
+		}
+		pr.stored = pr.skip
+		pr.tracker.through = pr.skip
+		p.progress = append(p.progress, pr)
+	}
+	delete(e.progress, c.Token)
+	return p
+}
+
+// checkpoint is where reading a partition goes on: the least checkpoint of the present sinks, or just before its start.
+func (e *Engine) checkpoint(c change.Partition) change.Timestamp {
+	least, found := change.MaxTimestamp, false
+	for _, st := range e.progress[c.Token] {
+		for _, s := range e.sinks {
+			if s.name == st.Sink {
+				least, found = min(least, st.Through), true
+			}
+		}
+	}
+	if !found {
+		return c.Start - 1
+	}
+	return least
+}
+
+func (e *Engine) read(p *partition) {
+	err := e.source.Read(e.soft, p.Partition, change.Timestamp(p.through.Load()), func(f *change.Frame) error { return e.accept(p, f) })
+	switch {
+	case e.soft.Err() != nil:
+	case err != nil:
+		e.fail(fmt.Errorf("pipeline %s: partition %s: %w", e.opts.Config.Pipeline, shortToken(p.Token), err))
+	case !p.hasEnded():
+		e.fail(fmt.Errorf("pipeline %s: the reader gave up partition %s before its end: this is a fault of the program",
+			e.opts.Config.Pipeline, shortToken(p.Token)))
+	}
+}
+
+// accept takes a frame from the reader and hands its changes to the lanes, waiting while the budget is full.
+func (e *Engine) accept(p *partition, f *change.Frame) error {
+	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
+		return err
+	}
+	h := &hand{budget: e.budget}
+	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
+		h.bytes = max(f.Bytes, 1)
+		if err := e.budget.acquire(e.soft, h.bytes, func() bool { return e.isLowest(p) }); err != nil {
+			return err
+		}
+	}
+	e.noteTables(f.Changes)
+	h.sinks.Store(int32(len(e.sinks)))
+	for i, s := range e.sinks {
+		s.accept(f, p.progress[i], h)
+	}
+	p.discovered(f)
+	if f.Ended {
+		e.pokeCheckpointer()
+	}
+	return nil
+}
+
+// noteTables keeps the newest version of each schema union, to be stored with the next checkpoint.
+func (e *Engine) noteTables(changes []change.Change) {
+	var last *change.Table
+	for i := range changes {
+		t := changes[i].Table
+		if t == last {
+			continue
+		}
+		last = t
+		e.mu.Lock()
+		if old := e.tables[t.Name]; old == nil || old.Version < t.Version {
+			e.tables[t.Name] = t
+			e.newTables = append(e.newTables, t)
+		}
+		e.mu.Unlock()
+	}
+}
+
+// isLowest reports whether no running partition is behind p.
+func (e *Engine) isLowest(p *partition) bool {
+	mine := p.through.Load()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, q := range e.running {
+		if q.through.Load() < mine && !q.hasEnded() {
+			return false
+		}
+	}
+	return true
+}
+
+// closeLargest closes the largest open batch of all sinks.
+func (e *Engine) closeLargest() {
+	var largest *lane
+	size := 0
+	for _, s := range e.sinks {
+		for _, l := range s.allLanes() {
+			if n := l.size(); n > size {
+				largest, size = l, n
+			}
+		}
+	}
+	if largest != nil {
+		largest.close()
+	}
+}
+
+func (e *Engine) chain(token, table string) change.Chain {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return change.Chain{Pipeline: e.pipeline.Pipeline, Incarnation: e.pipeline.Incarnation, Token: token, Table: table}
+}
+
+// fail stops the engine with an error; only the first counts. What was read already is still drained.
+func (e *Engine) fail(err error) {
+	e.mu.Lock()
+	if e.failure == nil {
+		e.failure = err
+	}
+	e.mu.Unlock()
+	e.stopSoft(err)
+}
+
+func (e *Engine) failed() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.failure
+}
+
+func (e *Engine) stopping() bool { return e.soft.Err() != nil }
+
+// Kill stops at once: calls to sinks are cancelled and nothing more is stored. What was not durable is read again after the
+// next start. Run returns soon after.
+func (e *Engine) Kill() {
+	e.stopSoft(errStopped)
+	e.stopHard(errStopped)
+}
+
+// Flush closes every open batch, so that what was read becomes durable without waiting for the batches' age.
+func (e *Engine) Flush() {
+	for _, s := range e.sinks {
+		for _, l := range s.allLanes() {
+			l.close()
+		}
+	}
+}
+
+func (e *Engine) pokeCheckpointer() {
+	select {
+	case e.poke <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,440 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/sinks"
+	"github.com/spanledger/spanledger/sinks/memsink"
+	"github.com/spanledger/spanledger/state"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var testConfig = state.Config{
+	Pipeline: "test", Database: "projects/p/instances/i/databases/d", Stream: "s", Identity: "1", Digest: "x", Start: 1_000_000,
+}
+
+// faultyStore fails some commits, before or after they took effect.
+type faultyStore struct {
+	state.Store
+	mu  sync.Mutex
+	rng *rand.Rand
+	// every is the mean number of commits between faults, 0 for none.
+	every int
+	// onCommit sees each commit's updates before they take effect.
+	onCommit func([]state.Update)
+}
+
+func (s *faultyStore) Commit(ctx context.Context, l state.Lease, u []state.Update) ([]string, error) {
+	if s.onCommit != nil {
+		s.onCommit(u)
+	}
+	s.mu.Lock()
+	fault := 0
+	if s.every > 0 && s.rng.IntN(s.every) == 0 {
+		fault = 1 + s.rng.IntN(2)
+	}
+	s.mu.Unlock()
+	if fault == 1 {
+		return nil, errInjected
+	}
+	fenced, err := s.Store.Commit(ctx, l, u)
+	if fault == 2 && err == nil {
+		return nil, errInjected // a lost response
+	}
+	return fenced, err
+}
+
+// world is a stream, a store and two destinations that outlive engines.
+type world struct {
+	script *script
+	store  *faultyStore
+	once   *memsink.Destination
+	least  *memsink.Destination
+	rng    *rand.Rand
+	mu     sync.Mutex
+	faults int // mean number of sink calls between faults, 0 for none
+}
+
+func newWorld(rng *rand.Rand, commits, keys int) *world {
+	return &world{
+		script: newScript(rng, commits, keys), rng: rng,
+		store: &faultyStore{Store: state.NewMemory(), rng: rng},
+		once:  memsink.NewDestination(), least: memsink.NewDestination(),
+	}
+}
+
+func (w *world) intn(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rng.IntN(n)
+}
+
+// hook fails now and then.
+func (w *world) hook(context.Context, *sinks.Batch) error {
+	if w.faults > 0 && w.intn(w.faults) == 0 {
+		return errInjected
+	}
+	return nil
+}
+
+func (w *world) engine(t testing.TB, change func(*Options)) *Engine {
+	t.Helper()
+	spec := sinks.Spec{MaxChanges: 1 + w.intn(8), MaxBytes: 1 << 20, MaxDelay: time.Duration(w.intn(3)) * time.Second}
+	opts := Options{
+		Config: testConfig, Store: w.store,
+		Source: func(context.Context, state.Snapshot) (Source, error) { return w.script, nil },
+		Sinks: []NamedSink{
+			{"once", memsink.NewAppender(memsink.Options{Destination: w.once, Spec: spec, Before: w.hook, After: w.hook, MaxPlace: 1 + w.intn(6), Segments: true})},
+			{"least", memsink.NewWriter(memsink.Options{Destination: w.least, Spec: spec, Before: w.hook, After: w.hook})},
+		},
+		BudgetBytes: 2000 + w.intn(20000), Logger: slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&opts)
+	}
+	e, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// check holds what was delivered against the script.
+func (w *world) check() error {
+	for name, d := range map[string]*memsink.Destination{"once": w.once, "least": w.least} {
+		if d.Distinct() != w.script.changes {
+			return fmt.Errorf("%s: I2: %d of %d changes delivered", name, d.Distinct(), w.script.changes)
+		}
+	}
+	if err := w.once.CheckOnce(); err != nil {
+		return fmt.Errorf("I6: %w", err)
+	}
+	for name, d := range map[string]*memsink.Destination{"once": w.once, "least": w.least} {
+		if err := d.CheckOrder(); err != nil {
+			return fmt.Errorf("%s: I1: %w", name, err)
+		}
+	}
+	listed := 0
+	err := w.store.Segments(context.Background(), "test", "once", func(s change.Segment) error { listed += int(s.Count); return nil })
+	if err != nil || listed != w.script.changes {
+		return fmt.Errorf("segments listed with the checkpoints hold %d of %d changes (%v)", listed, w.script.changes, err)
+	}
+	return nil
+}
+
+// TestEveryChangeOnceInOrder is the engine's main property: whatever the partition graph does, whichever calls fail before
+// or after their effect, and wherever engines are killed and started again, every change arrives; in the chains once.
+func TestEveryChangeOnceInOrder(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		seed := rapid.Uint64().Draw(rt, "seed")
+		commits := rapid.IntRange(1, 120).Draw(rt, "commits")
+		keys := rapid.IntRange(2, 12).Draw(rt, "keys")
+		faults := rapid.SampledFrom([]int{0, 3, 10}).Draw(rt, "faults")
+		crashes := rapid.SliceOfN(rapid.IntRange(0, 60), 0, 4).Draw(rt, "crash after so many sink calls")
+		var failure error
+		synctest.Test(t, func(t *testing.T) {
+			failure = runWorld(t, newWorld(rand.New(rand.NewPCG(seed, 1)), commits, keys), faults, crashes)
+		})
+		if failure != nil {
+			rt.Fatal(failure)
+		}
+	})
+}
+
+func runWorld(t *testing.T, w *world, faults int, crashes []int) error {
+	w.faults, w.store.every = faults, faults
+	for _, calls := range crashes {
+		var e *Engine
+		var mu sync.Mutex
+		crash := func(context.Context, *sinks.Batch) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if calls--; calls == 0 {
+				e.Kill()
+			}
+			return nil
+		}
+		e = w.engine(t, func(o *Options) {
+			spec := o.Sinks[0].Sink.Spec()
+			o.Sinks[0].Sink = memsink.NewAppender(memsink.Options{Destination: w.once, Spec: spec, Before: w.hook, After: crash, Segments: true, MaxPlace: 3})
+		})
+		if err := e.Run(t.Context()); err != nil && !errors.Is(err, errInjected) {
+			return fmt.Errorf("run before a crash: %w", err)
+		}
+	}
+	w.store.every = 0
+	e := w.engine(t, nil)
+	if err := e.Run(t.Context()); err != nil {
+		return fmt.Errorf("last run: %w", err)
+	}
+	if used, _ := e.budget.inUse(); used != 0 {
+		return fmt.Errorf("I10: %d bytes of the budget were never given back", used)
+	}
+	return w.check()
+}
+
+// TestChildWaitsForParents checks I3 at the engine: a child is read only when all its parents are stored as finished, and
+// a finished partition's children are stored by then.
+func TestChildWaitsForParents(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(rand.New(rand.NewPCG(seed, 2)), 100, 8)
+			var mu sync.Mutex
+			known, finished := map[string]bool{}, map[string]bool{}
+			w.store.onCommit = func(us []state.Update) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, u := range us {
+					for _, c := range u.Children {
+						known[c.Token] = true
+					}
+					if u.Finished {
+						finished[u.Token] = true
+						for _, c := range w.script.parts[u.Token].children {
+							if !known[c.Token] {
+								t.Errorf("I3: %s finished before its child %s was stored", u.Token, c.Token)
+							}
+						}
+						for _, p := range u.Progress {
+							if p.Through >= u.End {
+								t.Errorf("I5: the checkpoint %s reaches the end %s of %s", p.Through, u.End, u.Token)
+							}
+						}
+					}
+				}
+			}
+			w.script.stop = func(token string, frame int) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, parent := range w.script.parts[token].Parents {
+					if !finished[parent] {
+						t.Errorf("I3: %s is read before its parent %s is finished", token, parent)
+					}
+				}
+				return nil
+			}
+			if err := w.engine(t, nil).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.check(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestCheckpointWaitsForEverySink checks I2: while one sink fails, no checkpoint of it passes what it lacks, and a restart
+// delivers it.
+func TestCheckpointWaitsForEverySink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(rand.New(rand.NewPCG(7, 3)), 50, 6)
+		e := w.engine(t, func(o *Options) {
+			o.DrainTimeout = time.Second
+			o.Sinks[1].Sink = memsink.NewWriter(memsink.Options{
+				Destination: w.least, Before: func(context.Context, *sinks.Batch) error { return errInjected },
+			})
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := e.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		snap, err := w.store.Load(t.Context(), "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range snap.Progress {
+			if p.Sink != "least" {
+				continue
+			}
+			for _, c := range w.script.parts[p.Token].changes {
+				if c.Position.Commit <= p.Through {
+					t.Fatalf("I2: the checkpoint of a sink that took nothing passes %s", c.ID())
+				}
+			}
+		}
+		if f := e.Status().Sinks[1].Failure; f == nil || !errors.Is(f.Err, errInjected) {
+			t.Errorf("Status does not show the failure: %+v", f)
+		}
+		if err := w.engine(t, nil).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.check(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestZombieIsFenced checks I4: an engine that lost its lease stops, and its late writes repeat places but add nothing.
+func TestZombieIsFenced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(rand.New(rand.NewPCG(9, 4)), 80, 6)
+		started := make(chan struct{})
+		var once sync.Once
+		zombie := w.engine(t, func(o *Options) {
+			o.Sinks = o.Sinks[:1]
+			o.Sinks = append(o.Sinks, NamedSink{"least", memsink.NewWriter(memsink.Options{Destination: w.least, Before: func(ctx context.Context, b *sinks.Batch) error {
+				once.Do(func() { close(started) })
+				return memsink.Delay(5*time.Second)(ctx, b)
+			}})})
+		})
+		done := make(chan error)
+		go func() { done <- zombie.Run(t.Context()) }()
+		<-started
+		if err := w.engine(t, nil).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		err := <-done
+		if _, ok := errors.AsType[*FencedError](err); !ok {
+			t.Fatalf("the zombie ended with %v, want a FencedError", err)
+		}
+		if err := w.check(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestRejectAndStopEndThePipelineLoudly(t *testing.T) {
+	boom := errors.New("the destination will never take this")
+	for name, o := range map[string]memsink.Options{
+		"reject": {Reject: func(c *change.Change) error { return boom }},
+		"stop":   {Before: func(context.Context, *sinks.Batch) error { return sinks.Stop(boom) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(rand.New(rand.NewPCG(3, 5)), 30, 4)
+				err := w.engine(t, func(opts *Options) { opts.Sinks[1].Sink = memsink.NewWriter(o) }).Run(t.Context())
+				if !errors.Is(err, boom) || !strings.Contains(err.Error(), "sink least") {
+					t.Fatalf("Run: %v", err)
+				}
+				if err := w.engine(t, nil).Run(t.Context()); err != nil { // nothing was dropped
+					t.Fatal(err)
+				}
+				if err := w.check(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// TestBrokenPromisesAreRefused feeds frames no reader may yield; nothing of them may be delivered (I1, I5).
+func TestBrokenPromisesAreRefused(t *testing.T) {
+	at := func(commit change.Timestamp, seq string) change.Change {
+		return change.Change{Position: change.Position{Commit: commit, Transaction: "1", Sequence: seq}, Table: scriptTables[0], Key: []change.Value{change.Value(`"1"`)}}
+	}
+	for name, f := range map[string]*change.Frame{
+		"watermark back":        {Through: 5},
+		"change behind":         {Through: 30, Changes: []change.Change{at(10, "0")}},
+		"change ahead":          {Through: 30, Changes: []change.Change{at(31, "0")}},
+		"out of order":          {Through: 30, Changes: []change.Change{at(20, "1"), at(20, "0")}},
+		"the same change twice": {Through: 30, Changes: []change.Change{at(20, "1"), at(20, "1")}},
+	} {
+		if err := checkFrame(f, 10); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if err := checkFrame(&change.Frame{Through: 30, Changes: []change.Change{at(20, "0"), at(20, "1")}}, 10); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBudget checks I10: what is read and not durable stays within the budget and one frame, and reading goes on as soon
+// as bytes come free, without waiting for a batch's age.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(rand.New(rand.NewPCG(5, 6)), 300, 4)
+		var e *Engine
+		var mu sync.Mutex
+		most, largest := 0, 0
+		w.script.stop = func(string, int) error {
+			used, _ := e.budget.inUse()
+			mu.Lock()
+			defer mu.Unlock()
+			most = max(most, used)
+			return nil
+		}
+		for _, p := range w.script.parts {
+			for _, c := range p.changes {
+				largest = max(largest, c.Size())
+			}
+		}
+		e = w.engine(t, func(o *Options) {
+			o.BudgetBytes = 20 * largest
+			o.Sinks = []NamedSink{{"once", memsink.NewAppender(memsink.Options{Destination: w.once, Segments: true,
+				Spec: sinks.Spec{MaxChanges: 1 << 20, MaxBytes: 1 << 30, MaxDelay: 24 * time.Hour}})}}
+		})
+		start := time.Now()
+		if err := e.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if bound := 20*largest + 30*largest; most > bound || most < 5*largest {
+			t.Errorf("at most %d bytes were held, want about %d and never above %d", most, 20*largest, bound)
+		}
+		if d := time.Since(start); d > time.Hour {
+			t.Errorf("it took %s: batches waited for their age while the budget was full", d)
+		}
+		if w.once.Distinct() != w.script.changes {
+			t.Errorf("%d of %d", w.once.Distinct(), w.script.changes)
+		}
+	})
+}
+
+// TestTrackerModel holds the tracker against the definition of a checkpoint.
+func TestTrackerModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var tr tracker
+		type frame struct {
+			m       *mark
+			through change.Timestamp
+			left    int
+		}
+		var frames []*frame
+		var through change.Timestamp
+		rt.Repeat(map[string]func(*rapid.T){
+			"track": func(rt *rapid.T) {
+				through += change.Timestamp(rapid.IntRange(0, 3).Draw(rt, "step"))
+				n := rapid.IntRange(0, 3).Draw(rt, "changes")
+				frames = append(frames, &frame{tr.track(through, n), through, n})
+			},
+			"resolve": func(rt *rapid.T) {
+				open := slices.DeleteFunc(slices.Clone(frames), func(f *frame) bool { return f.left == 0 })
+				if len(open) == 0 {
+					rt.Skip("nothing open")
+				}
+				f := rapid.SampledFrom(open).Draw(rt, "frame")
+				n := rapid.IntRange(1, f.left).Draw(rt, "n")
+				tr.resolve(f.m, n)
+				f.left -= n
+			},
+			"": func(rt *rapid.T) {
+				want, idle := change.Timestamp(0), true
+				for _, f := range frames {
+					if f.left > 0 {
+						idle = false
+						break
+					}
+					want = f.through
+				}
+				if tr.through != want || tr.idle() != idle {
+					rt.Fatalf("through %d idle %v, want %d %v", tr.through, tr.idle(), want, idle)
+				}
+			},
+		})
+	})
+}

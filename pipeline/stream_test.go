@@ -1,0 +1,182 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// script is a change stream whose whole history is known: partitions with their ends and children, and every change. It is
+// as rude as allowed: frames are cut anywhere between timestamps, partitions are read at different speeds.
+type script struct {
+	parts   map[string]*scriptPart
+	roots   []change.Partition
+	changes int // in all partitions
+
+	mu   sync.Mutex
+	rng  *rand.Rand
+	stop func(token string, frame int) error // called before each frame, nil for none
+	// started and finished note the order of reads, to check I3.
+	reads []string
+}
+
+type scriptPart struct {
+	change.Partition
+	end      change.Timestamp
+	children []change.Partition
+	changes  []change.Change
+}
+
+var scriptTables = []*change.Table{
+	change.NewTable("carts", 1, []change.Column{
+		{Name: "id", Type: &change.Type{Code: change.CodeInt64}, Key: true, Ordinal: 1},
+		{Name: "total", Type: &change.Type{Code: change.CodeInt64}, Ordinal: 2},
+	}),
+	change.NewTable("wallets", 1, []change.Column{
+		{Name: "id", Type: &change.Type{Code: change.CodeInt64}, Key: true, Ordinal: 1},
+		{Name: "coins", Type: &change.Type{Code: change.CodeInt64}, Ordinal: 2},
+	}),
+}
+
+// newScript draws a history: commits over keys 0..keys-1, and splits, merges and moves of the key ranges between them.
+func newScript(rng *rand.Rand, commits, keys int) *script {
+	s := &script{parts: map[string]*scriptPart{}, rng: rng}
+	type owned struct {
+		part   *scriptPart
+		lo, hi int
+	}
+	var live []owned
+	now := change.Timestamp(1_000_000)
+	add := func(lo, hi int, parents ...string) change.Partition {
+		p := &scriptPart{Partition: change.Partition{Token: "P" + strconv.Itoa(len(s.parts)), Parents: parents, Start: now}}
+		s.parts[p.Token] = p
+		live = append(live, owned{p, lo, hi})
+		return p.Partition
+	}
+	for i := range 2 {
+		s.roots = append(s.roots, add(i*keys/2, (i+1)*keys/2))
+	}
+	value := 0
+	for n := range commits {
+		now += change.Timestamp(rng.IntN(3)) // equal timestamps happen
+		for mod := range 1 + rng.IntN(4) {
+			key := rng.IntN(keys)
+			i := slices.IndexFunc(live, func(o owned) bool { return o.lo <= key && key < o.hi })
+			p := live[i].part
+			table := scriptTables[key%2]
+			pos := change.Position{Commit: now, Transaction: strconv.Itoa(n + 1), Sequence: fmt.Sprintf("%08d", rng.IntN(2)), Mod: int32(mod)}
+			if slices.ContainsFunc(p.changes, func(c change.Change) bool {
+				return c.Position.Commit == now && string(c.Key[0]) == strconv.Quote(strconv.Itoa(key)) && c.Position.Transaction != pos.Transaction
+			}) {
+				continue // two transactions that touch one key cannot share a timestamp
+			}
+			value++
+			p.changes = append(p.changes, change.Change{
+				Position: pos, Table: table, Op: change.Update, Key: []change.Value{change.Value(strconv.Quote(strconv.Itoa(key)))},
+				After: change.Row{nil, change.Value(strconv.Quote(strconv.Itoa(value)))}, Partition: p.Token,
+			})
+			s.changes++
+		}
+		if rng.IntN(10) > 0 {
+			continue
+		}
+		now++ // children start after every commit so far
+		i := rng.IntN(len(live))
+		o := live[i]
+		switch kind := rng.IntN(3); {
+		case kind == 0 && o.hi-o.lo > 1: // split
+			live = slices.Delete(live, i, i+1)
+			mid := o.lo + 1 + rng.IntN(o.hi-o.lo-1)
+			o.part.end, o.part.children = now, []change.Partition{add(o.lo, mid, o.part.Token), add(mid, o.hi, o.part.Token)}
+		case kind == 1: // merge with the neighbour above
+			j := slices.IndexFunc(live, func(p owned) bool { return p.lo == o.hi })
+			if j < 0 {
+				continue
+			}
+			q := live[j]
+			live = slices.DeleteFunc(live, func(p owned) bool { return p.part == o.part || p.part == q.part })
+			child := add(o.lo, q.hi, o.part.Token, q.part.Token)
+			for _, p := range []*scriptPart{o.part, q.part} {
+				p.end, p.children = now, []change.Partition{child}
+			}
+		default: // move
+			live = slices.Delete(live, i, i+1)
+			o.part.end, o.part.children = now, []change.Partition{add(o.lo, o.hi, o.part.Token)}
+		}
+	}
+	for _, o := range live {
+		o.part.end = now + 1
+	}
+	for _, p := range s.parts {
+		slices.SortFunc(p.changes, func(a, b change.Change) int { return a.Position.Compare(b.Position) })
+	}
+	return s
+}
+
+func (s *script) intn(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rng.IntN(n)
+}
+
+func (s *script) Partitions(context.Context, change.Timestamp) ([]change.Partition, error) {
+	return slices.Clone(s.roots), nil
+}
+
+func (s *script) Read(ctx context.Context, p change.Partition, after change.Timestamp, yield func(*change.Frame) error) error {
+	part := s.parts[p.Token]
+	if part == nil {
+		return fmt.Errorf("unknown token %s", p.Token)
+	}
+	if after >= part.end {
+		return fmt.Errorf("OUT_OF_RANGE: %s is past the end of %s", after, p.Token) // I5: would mean lost data
+	}
+	s.mu.Lock()
+	s.reads = append(s.reads, p.Token)
+	s.mu.Unlock()
+	rest := part.changes
+	for len(rest) > 0 && rest[0].Position.Commit <= after {
+		rest = rest[1:]
+	}
+	for frame := 0; ; frame++ {
+		if s.stop != nil {
+			if err := s.stop(p.Token, frame); err != nil {
+				return err
+			}
+		}
+		n := s.intn(6)
+		n = min(n, len(rest))
+		for n > 0 && n < len(rest) && rest[n].Position.Commit == rest[n-1].Position.Commit {
+			n++
+		}
+		f := &change.Frame{Token: p.Token, Changes: slices.Clone(rest[:n]), Through: max(after, p.Start-1)}
+		if n > 0 {
+			f.Through = rest[n-1].Position.Commit
+		}
+		for i := range f.Changes {
+			f.Bytes += f.Changes[i].Size()
+		}
+		rest = rest[n:]
+		if len(rest) == 0 && s.intn(2) == 0 {
+			f.Through, f.Children, f.Ended = part.end-1, part.children, true
+		}
+		after = f.Through
+		if err := yield(f); err != nil {
+			return err
+		}
+		if f.Ended {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+var errInjected = errors.New("injected fault")
