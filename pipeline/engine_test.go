@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -31,8 +30,7 @@ var testConfig = state.Config{
 // faultyStore fails some commits, before or after they took effect.
 type faultyStore struct {
 	state.Store
-	mu  sync.Mutex
-	rng *rand.Rand
+	rng *dice
 	// every is the mean number of commits between faults, 0 for none.
 	every int
 	// onCommit sees each commit's updates before they take effect.
@@ -43,12 +41,10 @@ func (s *faultyStore) Commit(ctx context.Context, l state.Lease, u []state.Updat
 	if s.onCommit != nil {
 		s.onCommit(u)
 	}
-	s.mu.Lock()
 	fault := 0
-	if s.every > 0 && s.rng.IntN(s.every) == 0 {
-		fault = 1 + s.rng.IntN(2)
+	if s.every > 0 && s.rng.intn(s.every) == 0 {
+		fault = 1 + s.rng.intn(2)
 	}
-	s.mu.Unlock()
 	if fault == 1 {
 		return nil, errInjected
 	}
@@ -65,12 +61,11 @@ type world struct {
 	store  *faultyStore
 	once   *memsink.Destination
 	least  *memsink.Destination
-	rng    *rand.Rand
-	mu     sync.Mutex
+	rng    *dice
 	faults int // mean number of sink calls between faults, 0 for none
 }
 
-func newWorld(rng *rand.Rand, commits, keys int) *world {
+func newWorld(rng *dice, commits, keys int) *world {
 	return &world{
 		script: newScript(rng, commits, keys), rng: rng,
 		store: &faultyStore{Store: state.NewMemory(), rng: rng},
@@ -78,15 +73,9 @@ func newWorld(rng *rand.Rand, commits, keys int) *world {
 	}
 }
 
-func (w *world) intn(n int) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.rng.IntN(n)
-}
-
 // hook fails now and then.
 func (w *world) hook(context.Context, *sinks.Batch) error {
-	if w.faults > 0 && w.intn(w.faults) == 0 {
+	if w.faults > 0 && w.rng.intn(w.faults) == 0 {
 		return errInjected
 	}
 	return nil
@@ -94,15 +83,15 @@ func (w *world) hook(context.Context, *sinks.Batch) error {
 
 func (w *world) engine(t testing.TB, change func(*Options)) *Engine {
 	t.Helper()
-	spec := sinks.Spec{MaxChanges: 1 + w.intn(8), MaxBytes: 1 << 20, MaxDelay: time.Duration(w.intn(3)) * time.Second}
+	spec := sinks.Spec{MaxChanges: 1 + w.rng.intn(8), MaxBytes: 1 << 20, MaxDelay: time.Duration(w.rng.intn(3)) * time.Second}
 	opts := Options{
 		Config: testConfig, Store: w.store,
 		Source: func(context.Context, state.Snapshot) (Source, error) { return w.script, nil },
 		Sinks: []NamedSink{
-			{"once", memsink.NewAppender(memsink.Options{Destination: w.once, Spec: spec, Before: w.hook, After: w.hook, MaxPlace: 1 + w.intn(6), Segments: true})},
+			{"once", memsink.NewAppender(memsink.Options{Destination: w.once, Spec: spec, Before: w.hook, After: w.hook, MaxPlace: 1 + w.rng.intn(6), Segments: true})},
 			{"least", memsink.NewWriter(memsink.Options{Destination: w.least, Spec: spec, Before: w.hook, After: w.hook})},
 		},
-		BudgetBytes: 2000 + w.intn(20000), Logger: slog.New(slog.DiscardHandler),
+		BudgetBytes: 2000 + w.rng.intn(20000), Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&opts)
@@ -148,7 +137,7 @@ func TestEveryChangeOnceInOrder(t *testing.T) {
 		crashes := rapid.SliceOfN(rapid.IntRange(0, 60), 0, 4).Draw(rt, "crash after so many sink calls")
 		var failure error
 		synctest.Test(t, func(t *testing.T) {
-			failure = runWorld(t, newWorld(rand.New(rand.NewPCG(seed, 1)), commits, keys), faults, crashes)
+			failure = runWorld(t, newWorld(newDice(seed), commits, keys), faults, crashes)
 		})
 		if failure != nil {
 			rt.Fatal(failure)
@@ -193,7 +182,7 @@ func runWorld(t *testing.T, w *world, faults int, crashes []int) error {
 func TestChildWaitsForParents(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(rand.New(rand.NewPCG(seed, 2)), 100, 8)
+			w := newWorld(newDice(seed), 100, 8)
 			var mu sync.Mutex
 			known, finished := map[string]bool{}, map[string]bool{}
 			w.store.onCommit = func(us []state.Update) {
@@ -242,7 +231,7 @@ func TestChildWaitsForParents(t *testing.T) {
 // delivers it.
 func TestCheckpointWaitsForEverySink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(rand.New(rand.NewPCG(7, 3)), 50, 6)
+		w := newWorld(newDice(7), 50, 6)
 		e := w.engine(t, func(o *Options) {
 			o.DrainTimeout = time.Second
 			o.Sinks[1].Sink = memsink.NewWriter(memsink.Options{
@@ -283,7 +272,7 @@ func TestCheckpointWaitsForEverySink(t *testing.T) {
 // TestZombieIsFenced checks I4: an engine that lost its lease stops, and its late writes repeat places but add nothing.
 func TestZombieIsFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(rand.New(rand.NewPCG(9, 4)), 80, 6)
+		w := newWorld(newDice(9), 80, 6)
 		started := make(chan struct{})
 		var once sync.Once
 		zombie := w.engine(t, func(o *Options) {
@@ -317,7 +306,7 @@ func TestRejectAndStopEndThePipelineLoudly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(rand.New(rand.NewPCG(3, 5)), 30, 4)
+				w := newWorld(newDice(3), 30, 4)
 				err := w.engine(t, func(opts *Options) { opts.Sinks[1].Sink = memsink.NewWriter(o) }).Run(t.Context())
 				if !errors.Is(err, boom) || !strings.Contains(err.Error(), "sink least") {
 					t.Fatalf("Run: %v", err)
@@ -358,7 +347,7 @@ func TestBrokenPromisesAreRefused(t *testing.T) {
 // as bytes come free, without waiting for a batch's age.
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(rand.New(rand.NewPCG(5, 6)), 300, 4)
+		w := newWorld(newDice(5), 300, 4)
 		var e *Engine
 		var mu sync.Mutex
 		most, largest := 0, 0

@@ -12,6 +12,20 @@ import (
 	"github.com/spanledger/spanledger/change"
 )
 
+// dice is a random source for several goroutines.
+type dice struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func newDice(seed uint64) *dice { return &dice{rng: rand.New(rand.NewPCG(seed, 0))} }
+
+func (d *dice) intn(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rng.IntN(n)
+}
+
 // script is a change stream whose whole history is known: partitions with their ends and children, and every change. It is
 // as rude as allowed: frames are cut anywhere between timestamps, partitions are read at different speeds.
 type script struct {
@@ -19,8 +33,8 @@ type script struct {
 	roots   []change.Partition
 	changes int // in all partitions
 
+	rng  *dice
 	mu   sync.Mutex
-	rng  *rand.Rand
 	stop func(token string, frame int) error // called before each frame, nil for none
 	// started and finished note the order of reads, to check I3.
 	reads []string
@@ -45,7 +59,7 @@ var scriptTables = []*change.Table{
 }
 
 // newScript draws a history: commits over keys 0..keys-1, and splits, merges and moves of the key ranges between them.
-func newScript(rng *rand.Rand, commits, keys int) *script {
+func newScript(rng *dice, commits, keys int) *script {
 	s := &script{parts: map[string]*scriptPart{}, rng: rng}
 	type owned struct {
 		part   *scriptPart
@@ -64,13 +78,13 @@ func newScript(rng *rand.Rand, commits, keys int) *script {
 	}
 	value := 0
 	for n := range commits {
-		now += change.Timestamp(rng.IntN(3)) // equal timestamps happen
-		for mod := range 1 + rng.IntN(4) {
-			key := rng.IntN(keys)
+		now += change.Timestamp(rng.intn(3)) // equal timestamps happen
+		for mod := range 1 + rng.intn(4) {
+			key := rng.intn(keys)
 			i := slices.IndexFunc(live, func(o owned) bool { return o.lo <= key && key < o.hi })
 			p := live[i].part
 			table := scriptTables[key%2]
-			pos := change.Position{Commit: now, Transaction: strconv.Itoa(n + 1), Sequence: fmt.Sprintf("%08d", rng.IntN(2)), Mod: int32(mod)}
+			pos := change.Position{Commit: now, Transaction: strconv.Itoa(n + 1), Sequence: fmt.Sprintf("%08d", rng.intn(2)), Mod: int32(mod)}
 			if slices.ContainsFunc(p.changes, func(c change.Change) bool {
 				return c.Position.Commit == now && string(c.Key[0]) == strconv.Quote(strconv.Itoa(key)) && c.Position.Transaction != pos.Transaction
 			}) {
@@ -83,16 +97,16 @@ func newScript(rng *rand.Rand, commits, keys int) *script {
 			})
 			s.changes++
 		}
-		if rng.IntN(10) > 0 {
+		if rng.intn(10) > 0 {
 			continue
 		}
 		now++ // children start after every commit so far
-		i := rng.IntN(len(live))
+		i := rng.intn(len(live))
 		o := live[i]
-		switch kind := rng.IntN(3); {
+		switch kind := rng.intn(3); {
 		case kind == 0 && o.hi-o.lo > 1: // split
 			live = slices.Delete(live, i, i+1)
-			mid := o.lo + 1 + rng.IntN(o.hi-o.lo-1)
+			mid := o.lo + 1 + rng.intn(o.hi-o.lo-1)
 			o.part.end, o.part.children = now, []change.Partition{add(o.lo, mid, o.part.Token), add(mid, o.hi, o.part.Token)}
 		case kind == 1: // merge with the neighbour above
 			j := slices.IndexFunc(live, func(p owned) bool { return p.lo == o.hi })
@@ -117,12 +131,6 @@ func newScript(rng *rand.Rand, commits, keys int) *script {
 		slices.SortFunc(p.changes, func(a, b change.Change) int { return a.Position.Compare(b.Position) })
 	}
 	return s
-}
-
-func (s *script) intn(n int) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rng.IntN(n)
 }
 
 func (s *script) Partitions(context.Context, change.Timestamp) ([]change.Partition, error) {
@@ -150,7 +158,7 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 				return err
 			}
 		}
-		n := s.intn(6)
+		n := s.rng.intn(6)
 		n = min(n, len(rest))
 		for n > 0 && n < len(rest) && rest[n].Position.Commit == rest[n-1].Position.Commit {
 			n++
@@ -163,7 +171,7 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 			f.Bytes += f.Changes[i].Size()
 		}
 		rest = rest[n:]
-		if len(rest) == 0 && s.intn(2) == 0 {
+		if len(rest) == 0 && s.rng.intn(2) == 0 {
 			f.Through, f.Children, f.Ended = part.end-1, part.children, true
 		}
 		after = f.Through
