@@ -1,0 +1,154 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"cloud.google.com/go/spanner"
+	"cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
+	"cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
+	"cloud.google.com/go/storage"
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/iterator"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// databaseName is a database's full name, taken apart.
+type databaseName struct{ project, instance, database string }
+
+func parseDatabase(name string) (databaseName, error) {
+	p := strings.Split(name, "/")
+	if len(p) != 6 || p[0] != "projects" || p[2] != "instances" || p[4] != "databases" || slices.Contains(p, "") {
+		return databaseName{}, fmt.Errorf("database %q: want projects/PROJECT/instances/INSTANCE/databases/DATABASE", name)
+	}
+	return databaseName{p[1], p[3], p[5]}, nil
+}
+
+func (n databaseName) parent() string {
+	return "projects/" + n.project + "/instances/" + n.instance
+}
+
+func (n databaseName) String() string { return n.parent() + "/databases/" + n.database }
+
+// ensureDatabase makes a database, and its instance on an emulator, where they are missing, and applies the statements to
+// a database that it made.
+func (e Endpoints) ensureDatabase(ctx context.Context, n databaseName, ddl []string) error {
+	if e.Spanner != "" {
+		if err := e.ensureInstance(ctx, n); err != nil {
+			return fmt.Errorf("create instance %s: %w", n.parent(), err)
+		}
+	}
+	admin, err := e.databaseAdmin(ctx)
+	if err != nil {
+		return fmt.Errorf("create database %s: %w", n, err)
+	}
+	defer admin.Close()
+	op, err := admin.CreateDatabase(ctx, &databasepb.CreateDatabaseRequest{
+		Parent: n.parent(), CreateStatement: "CREATE DATABASE `" + n.database + "`", ExtraStatements: ddl,
+	})
+	if err == nil {
+		_, err = op.Wait(ctx)
+	}
+	if err != nil && status.Code(err) != codes.AlreadyExists {
+		return fmt.Errorf("create database %s: %w", n, err)
+	}
+	return nil
+}
+
+func (e Endpoints) ensureInstance(ctx context.Context, n databaseName) error {
+	admin, err := e.instanceAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	op, err := admin.CreateInstance(ctx, &instancepb.CreateInstanceRequest{
+		Parent: "projects/" + n.project, InstanceId: n.instance,
+		Instance: &instancepb.Instance{
+			Config: "projects/" + n.project + "/instanceConfigs/emulator-config", DisplayName: n.instance, NodeCount: 1,
+		},
+	})
+	if err == nil {
+		_, err = op.Wait(ctx)
+	}
+	if status.Code(err) == codes.AlreadyExists {
+		return nil
+	}
+	return err
+}
+
+// databaseIdentity tells a database from an earlier or later one of the same name: the time it was created. A restored
+// database has a time of its own.
+func (e Endpoints) databaseIdentity(ctx context.Context, n databaseName) (string, error) {
+	admin, err := e.databaseAdmin(ctx)
+	if err != nil {
+		return "", fmt.Errorf("look at database %s: %w", n, err)
+	}
+	defer admin.Close()
+	db, err := admin.GetDatabase(ctx, &databasepb.GetDatabaseRequest{Name: n.String()})
+	if err != nil {
+		return "", fmt.Errorf("look at database %s: %w", n, err)
+	}
+	if !db.GetCreateTime().IsValid() {
+		return "", fmt.Errorf("look at database %s: the server does not say when it was created, so that it could not be told from "+
+			"another database of that name", n)
+	}
+	return db.GetCreateTime().AsTime().UTC().Format(time.RFC3339Nano), nil
+}
+
+// now is the database's own time, which local clocks may be ahead of.
+func now(ctx context.Context, c *spanner.Client) (time.Time, error) {
+	var t time.Time
+	it := c.Single().Query(ctx, spanner.NewStatement("SELECT CURRENT_TIMESTAMP()"))
+	defer it.Stop()
+	row, err := it.Next()
+	if err == nil {
+		err = row.Columns(&t)
+	}
+	if errors.Is(err, iterator.Done) {
+		err = errors.New("no row")
+	}
+	if err != nil {
+		return t, fmt.Errorf("ask Spanner for its time: %w", err)
+	}
+	return t, nil
+}
+
+// ensureTopic makes a Pub/Sub topic, and a subscription of it if one is named, where they are missing.
+func (e Endpoints) ensureTopic(ctx context.Context, project, topic, subscription string) error {
+	c, err := e.pubsubClient(ctx, project)
+	if err != nil {
+		return fmt.Errorf("connect to Pub/Sub: %w", err)
+	}
+	defer c.Close()
+	name := "projects/" + project + "/topics/" + topic
+	if _, err := c.TopicAdminClient.CreateTopic(ctx, &pubsubpb.Topic{Name: name}); err != nil && status.Code(err) != codes.AlreadyExists {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	if subscription == "" {
+		return nil
+	}
+	sub := &pubsubpb.Subscription{Name: "projects/" + project + "/subscriptions/" + subscription, Topic: name, AckDeadlineSeconds: 60}
+	if _, err := c.SubscriptionAdminClient.CreateSubscription(ctx, sub); err != nil && status.Code(err) != codes.AlreadyExists {
+		return fmt.Errorf("create subscription %s: %w", sub.Name, err)
+	}
+	return nil
+}
+
+// ensureBucket makes a bucket where it is missing.
+func ensureBucket(ctx context.Context, c *storage.Client, project, bucket string) error {
+	err := c.Bucket(bucket).Create(ctx, project, nil)
+	var apiErr *googleapi.Error
+	if errors.As(err, &apiErr) && apiErr.Code == 409 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("create bucket %s: %w", bucket, err)
+	}
+	return nil
+}
