@@ -11,8 +11,12 @@ import (
 const (
 	// maxName bounds a pipeline's name, which is part of every key.
 	maxName = 64
-	// maxKeyPart bounds workers, sinks, tokens, tables and the text of positions: Spanner's keys hold 8 KiB in all.
-	maxKeyPart = 2048
+	// These bound, in bytes, what keys are made of: Spanner's hold 8 KiB in all. Positions count in their text form.
+	maxToken    = 2048
+	maxPosition = 2048
+	maxTable    = 512
+	maxWorker   = 512
+	maxSink     = 128
 	// maxChainState is the bound that sinks promise for a chain's state.
 	maxChainState = 4096
 )
@@ -51,7 +55,7 @@ func checkPipeline(name string) error {
 }
 
 func checkWorker(name string) error {
-	if err := checkKeyPart(name); err != nil {
+	if err := checkKeyPart(name, maxWorker); err != nil {
 		return fmt.Errorf("state: worker's name: %w", err)
 	}
 	return nil
@@ -71,21 +75,21 @@ func (u *Update) checkFields(l Lease) error {
 		if u.Finished || len(u.Progress) > 0 || len(u.Segments) > 0 {
 			return errors.New("without a token it can only carry children and tables")
 		}
-	} else if err := checkKeyPart(u.Token); err != nil {
+	} else if err := checkKeyPart(u.Token, maxToken); err != nil {
 		return fmt.Errorf("token: %w", err)
 	}
 	if err := checkTime(u.End); err != nil {
 		return fmt.Errorf("end: %w", err)
 	}
 	for _, c := range u.Children {
-		if err := checkKeyPart(c.Token); err != nil {
+		if err := checkKeyPart(c.Token, maxToken); err != nil {
 			return fmt.Errorf("child's token: %w", err)
 		}
 		if err := checkTime(c.Start); err != nil {
 			return fmt.Errorf("start of child %s: %w", c.Token, err)
 		}
 		for _, p := range c.Parents {
-			if err := checkKeyPart(p); err != nil {
+			if err := checkKeyPart(p, maxToken); err != nil {
 				return fmt.Errorf("parent of child %s: %w", c.Token, err)
 			}
 		}
@@ -104,7 +108,7 @@ func (u *Update) checkFields(l Lease) error {
 		if t == nil {
 			return errors.New("a table is nil")
 		}
-		if err := checkKeyPart(t.Name); err != nil {
+		if err := checkKeyPart(t.Name, maxTable); err != nil {
 			return fmt.Errorf("table's name: %w", err)
 		}
 		if t.Version < 1 {
@@ -115,7 +119,7 @@ func (u *Update) checkFields(l Lease) error {
 }
 
 func (p *Progress) check(token string) error {
-	if err := checkKeyPart(p.Sink); err != nil {
+	if err := checkKeyPart(p.Sink, maxSink); err != nil {
 		return fmt.Errorf("progress: sink's name: %w", err)
 	}
 	if p.Token != "" && p.Token != token {
@@ -125,7 +129,7 @@ func (p *Progress) check(token string) error {
 		return fmt.Errorf("progress of sink %s: through: %w", p.Sink, err)
 	}
 	for _, c := range p.Chains {
-		if err := checkKeyPart(c.Table); err != nil {
+		if err := checkKeyPart(c.Table, maxTable); err != nil {
 			return fmt.Errorf("progress of sink %s: chain's table: %w", p.Sink, err)
 		}
 		if len(c.State) > maxChainState {
@@ -140,14 +144,14 @@ func (p *Progress) check(token string) error {
 }
 
 func (s *SinkSegment) check(l Lease, token string) error {
-	if err := checkKeyPart(s.Sink); err != nil {
+	if err := checkKeyPart(s.Sink, maxSink); err != nil {
 		return fmt.Errorf("segment %s: sink's name: %w", s.Name, err)
 	}
 	if s.Chain.Pipeline != l.Pipeline || s.Chain.Incarnation != l.Incarnation || s.Chain.Token != token {
 		return fmt.Errorf("segment %s of sink %s belongs to pipeline %q incarnation %d partition %q",
 			s.Name, s.Sink, s.Chain.Pipeline, s.Chain.Incarnation, s.Chain.Token)
 	}
-	if err := checkKeyPart(s.Chain.Table); err != nil {
+	if err := checkKeyPart(s.Chain.Table, maxTable); err != nil {
 		return fmt.Errorf("segment %s of sink %s: table: %w", s.Name, s.Sink, err)
 	}
 	for _, p := range []change.Position{s.First, s.Last} {
@@ -167,12 +171,12 @@ func (s *SinkSegment) check(l Lease, token string) error {
 }
 
 // checkKeyPart refuses what cannot be part of a key. Every name is, so none may be empty.
-func checkKeyPart(s string) error {
+func checkKeyPart(s string, limit int) error {
 	switch {
 	case s == "":
 		return errors.New("it is empty")
-	case len(s) > maxKeyPart:
-		return fmt.Errorf("%q... has %d bytes, more than the %d a key leaves for it", s[:32], len(s), maxKeyPart)
+	case len(s) > limit:
+		return fmt.Errorf("%q... has %d bytes, more than the %d a key leaves for it", s[:32], len(s), limit)
 	case !utf8.ValidString(s):
 		return fmt.Errorf("%q is not UTF-8", s)
 	}
@@ -185,7 +189,7 @@ func checkPosition(p change.Position) error {
 	if err != nil {
 		return err
 	}
-	return checkKeyPart(string(text))
+	return checkKeyPart(string(text), maxPosition)
 }
 
 func checkTime(t change.Timestamp) error {

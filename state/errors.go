@@ -1,8 +1,13 @@
 package state
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
+
+	"cloud.google.com/go/spanner"
+	"google.golang.org/grpc/codes"
 )
 
 // MismatchError says that a stored pipeline is not the one the configuration describes.
@@ -25,4 +30,52 @@ var ErrNoPipeline = errors.New("no such pipeline")
 
 func unknownPipeline(name string) error {
 	return fmt.Errorf("state: pipeline %q: %w: it was never opened in this store, or its rows were deleted", name, ErrNoPipeline)
+}
+
+// TooLargeError says that a single update is more than one Spanner transaction takes. Nothing of the Commit's updates from
+// this one on is stored.
+type TooLargeError struct {
+	Pipeline, Token string
+	// Size is the update's and Limit the most a transaction takes, both in Unit: "mutations" or "bytes".
+	Size, Limit int
+	Unit        string
+}
+
+// Error says what is too large and how to make it smaller.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("state: pipeline %s: the update of partition %q takes %d %s, more than the %d of one transaction: "+
+		"commit its children, segments and tables in several updates first, its progress and finish in the last",
+		e.Pipeline, e.Token, e.Size, e.Unit, e.Limit)
+}
+
+// explain adds to an error from Spanner what was done where, and what helps.
+func (s *Spanner) explain(ctx context.Context, op, pipeline string, err error) error {
+	if err == nil || isOurs(err) {
+		return err
+	}
+	where := fmt.Sprintf("state: %s pipeline %s in metadata database %s", op, pipeline, s.client.DatabaseName())
+	text := err.Error()
+	switch {
+	case ctx.Err() != nil:
+		// Spanner's error has a status of its own in the context's place; it may also say what kept the call from ending.
+		return fmt.Errorf("%s: no answer before the deadline or the stop: %w: %w", where, ctx.Err(), err)
+	case (strings.Contains(text, "Table not found") || strings.Contains(text, "Index not found")) && strings.Contains(text, "spanledger_"):
+		return fmt.Errorf("%s: its tables are missing or of another version: run `spanledger init`: %w", where, err)
+	case strings.Contains(text, "Database not found"):
+		return fmt.Errorf("%s: there is no such database: create it and run `spanledger init`, or correct the name: %w", where, err)
+	case spanner.ErrCode(err) == codes.PermissionDenied || spanner.ErrCode(err) == codes.Unauthenticated:
+		return fmt.Errorf("%s: the credentials are refused; the role roles/spanner.databaseUser is needed: %w", where, err)
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+// isOurs reports whether err says everything already.
+func isOurs(err error) bool {
+	if _, ok := errors.AsType[*MismatchError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*TooLargeError](err); ok {
+		return true
+	}
+	return errors.Is(err, ErrNoPipeline)
 }

@@ -102,7 +102,7 @@ func (m *Memory) Commit(ctx context.Context, lease Lease, updates []Update) (fen
 	for i := range updates {
 		dropped, err := p.apply(lease, &updates[i])
 		if err != nil {
-			return fenced, err
+			return fenced, fmt.Errorf("state: commit pipeline %s: %w", lease.Pipeline, err)
 		}
 		if dropped {
 			fenced = append(fenced, updates[i].Token)

@@ -112,17 +112,15 @@ func (r *rows) apply(l Lease, u *Update) (fenced bool, err error) {
 	}
 	part := r.partitions[u.Token]
 	if u.Token != "" && part == nil {
-		return false, fmt.Errorf("state: pipeline %s incarnation %d: commit to partition %s, which is not stored: "+
-			"its parent's update must come first (the engine's fault)", l.Pipeline, l.Incarnation, u.Token)
+		return false, fmt.Errorf("incarnation %d has no partition %s: the update that announces it must come first (the engine's fault)",
+			l.Incarnation, u.Token)
 	}
 	if u.Finished {
 		if part.State == Finished && part.End != u.End {
-			return false, fmt.Errorf("state: pipeline %s: partition %s finished at %s already and cannot finish at %s (the engine's fault)",
-				l.Pipeline, u.Token, part.End, u.End)
+			return false, fmt.Errorf("partition %s finished at %s already and cannot finish at %s (the engine's fault)", u.Token, part.End, u.End)
 		}
 		if u.End < part.Start {
-			return false, fmt.Errorf("state: pipeline %s: partition %s cannot finish at %s, before its start %s (the engine's fault)",
-				l.Pipeline, u.Token, u.End, part.Start)
+			return false, fmt.Errorf("partition %s cannot finish at %s, before its start %s (the engine's fault)", u.Token, u.End, part.Start)
 		}
 	}
 	// I3: children are stored in the transaction that finishes their parent, or in one before it. Announced again, by
