@@ -23,7 +23,8 @@ type Options struct {
 	Clock Clock
 	// SafeTime returns, in microseconds since 1970, an S such that every commit at or below S has been observed and every
 	// later commit will be above S. It must never fall, should follow the clock while nothing commits, and is called
-	// without any lock of the Log held. It may be nil in a database without concurrent writers: then it is the last commit.
+	// without any lock of the Log held. nil means the clock's now less a microsecond, which is right only where commits
+	// take their timestamp from Clock and are observed in that same instant.
 	SafeTime func() int64
 	// PostgreSQL selects the PostgreSQL dialect's forms of the records.
 	PostgreSQL bool
@@ -166,16 +167,13 @@ func (l *Log) Observe(c *store.Commit) {
 	}
 }
 
-// safe is the highest timestamp up to which every commit has been observed. Since commits arrive in order, an observed
-// one proves its own timestamp even where SafeTime still lags. The caller must not hold mu.
-func (l *Log) safe() int64 {
-	var s int64
+// safeTime asks for SafeTime. The caller must not hold mu, and takes the larger of it and last once it does: commits
+// arrive in order, so an observed one proves its own timestamp even where SafeTime still lags.
+func (l *Log) safeTime() int64 {
 	if l.opts.SafeTime != nil {
-		s = l.opts.SafeTime()
+		return l.opts.SafeTime()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return max(s, l.last)
+	return l.clock.Now().UnixMicro() - 1
 }
 
 // rootOf names the root of t's interleaving hierarchy. The answer for a name never changes, because a key that changed
