@@ -165,8 +165,9 @@ func (e *Engine) drain() {
 
 // Status is what an engine is doing, for people and metrics.
 type Status struct {
-	// Partitions is the number of partitions being read.
+	// Partitions is the number of partitions being read, Read the number of changes this engine has read.
 	Partitions int
+	Read       int64
 	// Watermark is the pipeline's stored low watermark: everything at or below it is durable in every sink.
 	Watermark change.Timestamp
 	// BudgetUsed is the number of bytes read and not durable everywhere; BudgetFull says that reading waits for it.
@@ -189,7 +190,7 @@ type SinkStatus struct {
 // Status may be called at any time, from any goroutine.
 func (e *Engine) Status() Status {
 	e.mu.Lock()
-	s := Status{Partitions: len(e.running), Watermark: e.watermark}
+	s := Status{Partitions: len(e.running), Read: e.read.Load(), Watermark: e.watermark}
 	e.mu.Unlock()
 	s.BudgetUsed, s.BudgetFull = e.budget.inUse()
 	for _, r := range e.sinks {

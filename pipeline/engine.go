@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
@@ -57,6 +58,7 @@ type Engine struct {
 	soft, hard         context.Context
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
+	read               atomic.Int64
 
 	// Owned by the goroutine of Run.
 	source   Source
@@ -265,7 +267,7 @@ func (e *Engine) startPartitions() {
 		e.mu.Lock()
 		e.running[p.Token] = p
 		e.mu.Unlock()
-		e.readers.Go(func() { e.read(p) })
+		e.readers.Go(func() { e.follow(p) })
 	}
 }
 
@@ -306,7 +308,8 @@ func (e *Engine) checkpoint(c change.Partition) change.Timestamp {
 	return least
 }
 
-func (e *Engine) read(p *partition) {
+// follow reads a partition to its end.
+func (e *Engine) follow(p *partition) {
 	err := e.source.Read(e.soft, p.Partition, change.Timestamp(p.through.Load()), func(f *change.Frame) error { return e.accept(p, f) })
 	switch {
 	case e.soft.Err() != nil:
@@ -336,6 +339,7 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		s.accept(f, p.progress[i], h)
 	}
 	p.discovered(f)
+	e.read.Add(int64(len(f.Changes)))
 	if f.Ended {
 		e.pokeCheckpointer()
 	}

@@ -30,7 +30,6 @@ func (d *dice) intn(n int) int {
 // as rude as allowed: frames are cut anywhere between timestamps, partitions are read at different speeds.
 type script struct {
 	parts   map[string]*scriptPart
-	roots   []change.Partition
 	changes int // in all partitions
 
 	rng  *dice
@@ -74,7 +73,7 @@ func newScript(rng *dice, commits, keys int) *script {
 		return p.Partition
 	}
 	for i := range 2 {
-		s.roots = append(s.roots, add(i*keys/2, (i+1)*keys/2))
+		add(i*keys/2, (i+1)*keys/2)
 	}
 	value := 0
 	for n := range commits {
@@ -133,8 +132,15 @@ func newScript(rng *dice, commits, keys int) *script {
 	return s
 }
 
-func (s *script) Partitions(context.Context, change.Timestamp) ([]change.Partition, error) {
-	return slices.Clone(s.roots), nil
+// Partitions answers as an initial query does: the partitions alive at start, as if they began there, without parents.
+func (s *script) Partitions(_ context.Context, start change.Timestamp) ([]change.Partition, error) {
+	var alive []change.Partition
+	for _, p := range s.parts {
+		if p.Start <= start && start < p.end {
+			alive = append(alive, change.Partition{Token: p.Token, Start: start})
+		}
+	}
+	return alive, nil
 }
 
 func (s *script) Read(ctx context.Context, p change.Partition, after change.Timestamp, yield func(*change.Frame) error) error {

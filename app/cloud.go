@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spanledger/spanledger/emulator/official"
+	"github.com/spanledger/spanledger/emulator/pubsub"
+	"github.com/spanledger/spanledger/emulator/spanner"
+	"github.com/spanledger/spanledger/emulator/storage"
+)
+
+// CloudOptions configure an embedded cloud.
+type CloudOptions struct {
+	// Official runs Google's own Spanner and Pub/Sub emulators, as processes, instead of ours.
+	Official bool
+	// StorageDir keeps objects as plain files, StorageDir/BUCKET/NAME; "" keeps them in memory.
+	StorageDir string
+}
+
+// Cloud is Google Cloud as far as Spanledger needs it, on loopback ports of this machine: in this process, or with
+// Google's own emulators beside it.
+type Cloud struct {
+	Endpoints
+	// Messages is the embedded Pub/Sub, nil with Google's.
+	Messages *pubsub.Server
+
+	close []func() error
+}
+
+// StartCloud starts the services; Close stops them.
+func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
+	c := &Cloud{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	objects, err := storage.Start(ctx, storage.Options{Dir: o.StorageDir})
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded Cloud Storage: %w", err)
+	}
+	c.close = append(c.close, objects.Close)
+	c.Storage = objects.URL()
+	if o.Official {
+		return c, c.startOfficial(ctx)
+	}
+	db, err := spanner.Start(ctx, spanner.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded Spanner: %w", err)
+	}
+	c.close = append(c.close, db.Close)
+	c.Spanner = db.Addr()
+	if c.Messages, err = pubsub.Start(pubsub.Options{}); err != nil {
+		return nil, fmt.Errorf("start the embedded Pub/Sub: %w", err)
+	}
+	c.close = append(c.close, c.Messages.Close)
+	c.PubSub = c.Messages.Endpoint()
+	return c, nil
+}
+
+func (c *Cloud) startOfficial(ctx context.Context) error {
+	db, err := official.StartSpanner(ctx, official.SpannerOptions{})
+	if err != nil {
+		return err
+	}
+	c.close = append(c.close, db.Stop)
+	c.Spanner = db.Endpoint()
+	messages, err := official.StartPubSub(ctx, official.PubSubOptions{})
+	if err != nil {
+		return err
+	}
+	c.close = append(c.close, messages.Stop)
+	c.PubSub = messages.Endpoint()
+	return nil
+}
+
+// Close stops the services, the last started first.
+func (c *Cloud) Close() error {
+	var errs []error
+	for i := len(c.close) - 1; i >= 0; i-- {
+		errs = append(errs, c.close[i]())
+	}
+	c.close = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,74 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spanledger/spanledger/ingest"
+)
+
+// IngestOptions are the options of `spanledger ingest`.
+type IngestOptions struct {
+	// Database is the full name of the database that has the events table.
+	Database string
+	// MaxTransactions bounds the transactions under way; 0 is 1 on an emulator and no bound otherwise.
+	MaxTransactions int
+	Load            ingest.LoadOptions
+	Logger          *slog.Logger
+}
+
+// IngestSummary is what `spanledger ingest` did.
+type IngestSummary struct {
+	Read         int64           `json:"read"`
+	Ingested     int64           `json:"ingested"`
+	AlreadyThere int64           `json:"already_there"`
+	Rejected     int64           `json:"rejected"`
+	Rejects      []ingest.Reject `json:"rejects,omitempty"`
+	RejectFile   string          `json:"reject_file,omitempty"`
+	LastCommit   *time.Time      `json:"last_commit,omitempty"`
+	Seconds      float64         `json:"seconds"`
+}
+
+// String is the summary for people.
+func (s *IngestSummary) String() string {
+	text := fmt.Sprintf("%d records read: %d events stored, %d there already, %d rejected, in %.1f s",
+		s.Read, s.Ingested, s.AlreadyThere, s.Rejected, s.Seconds)
+	for _, r := range s.Rejects {
+		text += "\n  " + r.String()
+	}
+	if s.Rejected > 0 && s.RejectFile != "" {
+		text += "\nthe rejected records are in " + s.RejectFile
+	}
+	return text
+}
+
+// Ingest loads files into the events table. The summary is nil if nothing was tried. ErrRejected says that all but some
+// records went in.
+func Ingest(ctx context.Context, files []string, o IngestOptions) (*IngestSummary, error) {
+	if _, err := parseDatabase(o.Database); err != nil {
+		return nil, err
+	}
+	e := EndpointsFromEnv()
+	if o.MaxTransactions == 0 && e.Spanner != "" {
+		o.MaxTransactions = 1
+	}
+	client, err := e.spannerClient(ctx, o.Database)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	sum, err := ingest.Load(ctx, ingest.New(client, ingest.Options{MaxTransactions: o.MaxTransactions}), files, o.Load)
+	s := &IngestSummary{
+		Read: sum.Read, Ingested: sum.Ingested, AlreadyThere: sum.AlreadyThere, Rejected: sum.Rejected, Rejects: sum.Examples,
+		RejectFile: o.Load.Reject, Seconds: sum.Elapsed.Seconds(),
+	}
+	if !sum.LastCommit.IsZero() {
+		s.LastCommit = &sum.LastCommit
+	}
+	if err == nil && sum.Rejected > 0 {
+		err = fmt.Errorf("%w: %d", ErrRejected, sum.Rejected)
+	}
+	return s, err
+}

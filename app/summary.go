@@ -1,0 +1,85 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spanledger/spanledger/check"
+	"github.com/spanledger/spanledger/ingest"
+)
+
+// DevSummary is what `spanledger dev` found: what went in, and what an independent reader found in each sink.
+type DevSummary struct {
+	// Ingested counts the events committed, AlreadyThere those that were stored before with the same content, Rejected the
+	// records that could not be stored.
+	Ingested     int64 `json:"ingested"`
+	AlreadyThere int64 `json:"already_there"`
+	Rejected     int64 `json:"rejected"`
+	// Rejects are the first of the rejected records.
+	Rejects []ingest.Reject `json:"rejects,omitempty"`
+	// ChangesRead counts the changes the engine read.
+	ChangesRead int64 `json:"changes_read"`
+	// Sinks is what the check found, by sink; nil if it was not reached.
+	Sinks map[string]*check.Sink `json:"sinks"`
+	// Events compares the events table with the change stream.
+	Events *check.Events `json:"events,omitempty"`
+	// Deviations are the known faults of Google's emulator found in the data.
+	Deviations []check.Deviation `json:"deviations,omitempty"`
+	// Archive is where the archive is: a directory, or a place in memory.
+	Archive string `json:"archive,omitempty"`
+	// OlderArchives are the archives of earlier runs found in the data directory and left as they were.
+	OlderArchives []string `json:"older_archives,omitempty"`
+	Official      bool     `json:"official"`
+	Interrupted   bool     `json:"interrupted"`
+	Seconds       float64  `json:"seconds"`
+
+	lastCommit time.Time
+	report     *check.Report
+}
+
+// ErrRejected says that some records could not be stored.
+var ErrRejected = errors.New("some records were rejected")
+
+// ErrInterrupted says that the run was stopped before its work was done.
+var ErrInterrupted = errors.New("interrupted before every file was loaded")
+
+// Err is nil if everything went in and every sink holds what it must.
+func (s *DevSummary) Err() error {
+	var errs []error
+	if s.report != nil {
+		errs = append(errs, s.report.Err())
+	}
+	if s.Rejected > 0 {
+		err := fmt.Errorf("%w: %d of %d", ErrRejected, s.Rejected, s.Rejected+s.Ingested+s.AlreadyThere)
+		for _, r := range s.Rejects {
+			err = fmt.Errorf("%w\n  %s", err, r.String())
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// String is the summary for people.
+func (s *DevSummary) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d events in, %d rejected, %d changes read, in %.1f s\n", s.Ingested+s.AlreadyThere, s.Rejected, s.ChangesRead, s.Seconds)
+	if len(s.Sinks) > 0 {
+		w := tabwriter.NewWriter(&b, 2, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintf(w, "sink\tdelivered\tmissing\tduplicates\tout of order\t\n")
+		for _, name := range sortedKeys(s.Sinks) {
+			k := s.Sinks[name]
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t\n", name, k.Delivered, k.Missing, k.Duplicates, k.OrderViolations)
+		}
+		w.Flush()
+	}
+	for _, d := range s.Deviations {
+		fmt.Fprintf(&b, "Google's emulator deviates from Spanner: %s (%d times): %s\n", d.Name, d.Count, d.Meaning)
+	}
+	if s.Archive != "" {
+		fmt.Fprintf(&b, "the archive is in %s\n", s.Archive)
+	}
+	return b.String()
+}
