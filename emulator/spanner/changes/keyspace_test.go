@@ -21,7 +21,7 @@ func TestPropertyBetween(t *testing.T) {
 		if ok && (!a.less(m) || !m.less(b)) {
 			t.Fatalf("%q is not between %q and %q", m, a, b)
 		}
-		if !ok && len(a.key) > 0 && len(b.key) > 0 && a.root == b.root && a.key[0]+1 < b.key[0] {
+		if !ok && len(a.key) > 0 && len(b.key) > 0 && a.root == b.root && int(a.key[0])+1 < int(b.key[0]) {
 			t.Fatalf("found nothing between %q and %q", a, b)
 		}
 	})

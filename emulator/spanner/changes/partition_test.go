@@ -236,7 +236,9 @@ func TestCase59WindowsChained(t *testing.T) {
 	mutableBench(t, func(t *testing.T, b *bench, at int64) {
 		token := b.tokens(at)[0]
 		var want []int64
+		written := make(chan struct{})
 		go func() {
+			defer close(written)
 			for i := range int64(200) {
 				time.Sleep(7 * time.Millisecond)
 				want = append(want, b.commit(insert(tableT, rowT(i, "", i))))
@@ -250,6 +252,7 @@ func TestCase59WindowsChained(t *testing.T) {
 			}
 			from = to + 1
 		}
+		<-written
 		if !slices.Equal(got, want) {
 			t.Errorf("%d of %d rows", len(got), len(want))
 		}
