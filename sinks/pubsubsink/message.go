@@ -99,7 +99,7 @@ func (e *encoder) encode(info *tableInfo, c *change.Change, orderingKey string) 
 		return err
 	}
 	r := append(e.rest[:0], info.fixed...)
-	r = appendAttribute(r, "op", opNames[c.Op&3])
+	r = appendAttribute(r, "op", opName(c.Op))
 	e.text = c.Position.Commit.Time().AppendFormat(e.text[:0], "2006-01-02T15:04:05.000000Z")
 	r = appendAttribute(r, "commit_timestamp", e.text)
 	if e.text, err = c.Position.AppendText(e.text[:0]); err != nil {
@@ -120,6 +120,13 @@ func (e *encoder) encode(info *tableInfo, c *change.Change, orderingKey string) 
 
 // opNames are the operations' names by their number; a number without a name is 0's.
 var opNames = [4][]byte{[]byte(change.UnknownOp.String()), []byte("INSERT"), []byte("UPDATE"), []byte("DELETE")}
+
+func opName(op change.Op) []byte {
+	if int(op) >= len(opNames) {
+		op = change.UnknownOp
+	}
+	return opNames[op]
+}
 
 func appendValid(dst []byte, s string) []byte {
 	return append(dst, strings.ToValidUTF8(s, "\ufffd")...)
