@@ -1,0 +1,275 @@
+package avro
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"math"
+	"strconv"
+)
+
+// fit says how well a typed field holds a value.
+type fit uint8
+
+const (
+	misfit fit = iota // not at all: null, and raw
+	near              // cut to the field's precision, and raw
+	exact             // wholly
+)
+
+// appendValue writes ["null", T]; raw says that the value must stand in the raw field as well.
+func appendValue(dst []byte, col *column, v []byte) (_ []byte, raw bool) {
+	t := trim(v)
+	if isNull(t) {
+		return append(dst, 0), false
+	}
+	mark := len(dst)
+	dst = append(dst, 2)
+	var f fit
+	switch col.kind {
+	case kindText:
+		dst, f = appendBytes(dst, v), exact
+	case kindArray:
+		dst, f = appendArray(dst, col.elem, t)
+	default:
+		dst, f = appendScalar(dst, col.kind, t)
+	}
+	if f == misfit {
+		return append(dst[:mark], 0), true
+	}
+	return dst, f == near
+}
+
+func appendArray(dst []byte, elem kind, v []byte) ([]byte, fit) {
+	mark, n, whole := len(dst), 0, exact
+	e := arrayOf(v)
+	for {
+		item, ok := e.next()
+		if !ok {
+			break
+		}
+		n++
+		if isNull(item) {
+			dst = append(dst, 0)
+			continue
+		}
+		dst = append(dst, 2)
+		var f fit
+		if dst, f = appendScalar(dst, elem, item); f == misfit {
+			return dst[:mark], misfit
+		}
+		whole = min(whole, f)
+	}
+	if e.bad {
+		return dst[:mark], misfit
+	}
+	if n > 0 {
+		dst = insertLong(dst, mark, int64(n))
+	}
+	return append(dst, 0), whole
+}
+
+// appendScalar writes a value that is not null. On misfit what it appended is to be cut off.
+func appendScalar(dst []byte, k kind, v []byte) ([]byte, fit) {
+	switch k {
+	case kindBool:
+		switch string(v) {
+		case "true":
+			return append(dst, 1), exact
+		case "false":
+			return append(dst, 0), exact
+		}
+		return dst, misfit
+	case kindFloat64, kindFloat32:
+		return appendFloat(dst, k, v)
+	case kindInt, kindNumeric:
+		// Both are strings; a bare number means the same.
+		if len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' {
+			v = v[1 : len(v)-1]
+		} else if !isNumber(v) {
+			return dst, misfit
+		}
+		if k == kindInt {
+			i, ok := parseInt(v)
+			if !ok {
+				return dst, misfit
+			}
+			return appendLong(dst, i), exact
+		}
+		magnitude, negative, ok := parseNumeric(v)
+		if !ok {
+			return dst, misfit
+		}
+		return appendTwosComplement(dst, magnitude, negative), exact
+	case kindText:
+		return dst, misfit // never an element
+	}
+	content, escaped, ok := plainString(v)
+	if !ok {
+		return dst, misfit
+	}
+	if escaped {
+		if k == kindString || k == kindJSON {
+			mark := len(dst)
+			if dst, ok = unescape(dst, v); !ok {
+				return dst, misfit
+			}
+			return insertLong(dst, mark, int64(len(dst)-mark)), exact
+		}
+		// Only a serializer that escapes slashes in base64, or a hostile one, comes here.
+		if content, ok = unescape(make([]byte, 0, len(v)), v); !ok {
+			return dst, misfit
+		}
+	}
+	switch k {
+	case kindString, kindJSON:
+		return appendBytes(dst, content), exact
+	case kindBytes:
+		return appendBase64(dst, content)
+	case kindTimestamp:
+		micros, whole, ok := parseTimestamp(content)
+		if !ok {
+			return dst, misfit
+		}
+		if !whole {
+			return appendLong(dst, micros), near
+		}
+		return appendLong(dst, micros), exact
+	case kindDate:
+		day, ok := parseDate(content)
+		if !ok {
+			return dst, misfit
+		}
+		return appendLong(dst, int64(day)), exact
+	case kindUUID:
+		if !isUUID(content) {
+			return dst, misfit
+		}
+		return appendBytes(dst, content), exact
+	}
+	return dst, misfit
+}
+
+// parseInt reads an INT64 in its one canonical form: what else digits can spell would not come back the same.
+func parseInt(v []byte) (int64, bool) {
+	digits, negative := v, false
+	if len(v) > 0 && v[0] == '-' {
+		digits, negative = v[1:], true
+	}
+	if len(digits) == 0 || len(digits) > 19 || digits[0] == '0' && (len(digits) > 1 || negative) {
+		return 0, false
+	}
+	var x uint64
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		x = x*10 + uint64(c-'0')
+	}
+	if negative {
+		return -int64(x), x <= 1<<63
+	}
+	return int64(x), x <= math.MaxInt64
+}
+
+func appendFloat(dst []byte, k kind, v []byte) ([]byte, fit) {
+	var f float64
+	switch string(v) {
+	case `"NaN"`:
+		f = math.NaN()
+	case `"Infinity"`:
+		f = math.Inf(1)
+	case `"-Infinity"`:
+		f = math.Inf(-1)
+	default:
+		if !isNumber(v) {
+			return dst, misfit
+		}
+		var err error
+		if f, err = strconv.ParseFloat(string(v), 64); err != nil {
+			return dst, misfit // beyond the greatest double
+		}
+		if f == 0 && hasDigit(v) {
+			return dst, misfit // below the least
+		}
+	}
+	whole := exact
+	if len(v) > maxFloatText {
+		whole = near
+	}
+	if k == kindFloat64 {
+		if f != f {
+			return binary.LittleEndian.AppendUint64(dst, 0x7ff8000000000000), exact
+		}
+		return binary.LittleEndian.AppendUint64(dst, math.Float64bits(f)), whole
+	}
+	g := float32(f)
+	if f != f {
+		return binary.LittleEndian.AppendUint32(dst, 0x7fc00000), exact
+	}
+	// A FLOAT32 comes as its own shortest digits or as those of the double it was widened to; what matches neither has more
+	// to say than a float holds.
+	if float64(g) != f {
+		var text [32]byte
+		short, err := strconv.ParseFloat(string(strconv.AppendFloat(text[:0], float64(g), 'g', -1, 32)), 64)
+		if err != nil || short != f {
+			return dst, misfit
+		}
+	}
+	return binary.LittleEndian.AppendUint32(dst, math.Float32bits(g)), whole
+}
+
+// maxFloatText is the longest text 17 significant digits need, -1.7976931348623157e+308. A longer one may say more than a
+// double holds; its text is kept.
+const maxFloatText = 24
+
+// hasDigit reports whether the number's mantissa has a digit other than zero.
+func hasDigit(v []byte) bool {
+	for _, c := range v {
+		if c == 'e' || c == 'E' {
+			return false
+		}
+		if c >= '1' && c <= '9' {
+			return true
+		}
+	}
+	return false
+}
+
+func appendBase64(dst, text []byte) ([]byte, fit) {
+	if len(text)%4 != 0 {
+		return dst, misfit
+	}
+	n := len(text) / 4 * 3
+	for i := len(text) - 1; i >= 0 && i >= len(text)-2 && text[i] == '='; i-- {
+		n--
+	}
+	mark := len(dst)
+	dst = appendLong(dst, int64(n))
+	body := len(dst)
+	dst, err := strictBase64.AppendDecode(dst, text)
+	if err != nil || len(dst)-body != n { // the decoder skips line ends, which would not come back
+		return dst[:mark], misfit
+	}
+	return dst, exact
+}
+
+var strictBase64 = base64.StdEncoding.Strict()
+
+func isUUID(v []byte) bool {
+	if len(v) != 36 {
+		return false
+	}
+	for i, c := range v {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,142 @@
+package plainjson
+
+import (
+	"bytes"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// Append appends the change's object, without a line break at its end, and returns the longer slice. It allocates only to
+// grow dst. The error is a position that has no text form, or a change whose key does not fit its table: dst is then
+// returned as it was.
+func Append(dst []byte, c *change.Change) ([]byte, error) {
+	start := len(dst)
+	if keys := c.Table.Keys(); len(keys) != len(c.Key) {
+		return dst, &KeyError{Table: c.Table.Name, Columns: len(keys), Values: len(c.Key)}
+	}
+	p := &c.Position
+	dst = append(dst, `{"id":"`...)
+	dst, err := p.AppendText(dst)
+	if err != nil {
+		return dst[:start], err
+	}
+	dst = append(dst, `","commit_timestamp":"`...)
+	dst = p.Commit.Time().AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
+	dst = append(dst, `","transaction":`...)
+	dst = appendString(dst, p.Transaction)
+	dst = append(dst, `,"sequence":`...)
+	dst = appendString(dst, p.Sequence)
+	dst = append(dst, `,"mod":`...)
+	dst = strconv.AppendInt(dst, int64(p.Mod), 10)
+	dst = append(dst, `,"table":`...)
+	dst = appendString(dst, c.Table.Name)
+	dst = append(dst, `,"op":"`...)
+	dst = append(dst, c.Op.String()...)
+	dst = append(dst, `","capture":"`...)
+	dst = append(dst, c.Capture.String()...)
+	dst = append(dst, '"')
+	if c.Tag != "" {
+		dst = append(dst, `,"tag":`...)
+		dst = appendString(dst, c.Tag)
+	}
+	if c.System {
+		dst = append(dst, `,"system":true`...)
+	}
+	if p.Snapshot {
+		dst = append(dst, `,"snapshot":true`...)
+	}
+	dst = append(dst, `,"records":`...)
+	dst = strconv.AppendInt(dst, int64(c.Records), 10)
+	dst = append(dst, `,"partitions":`...)
+	dst = strconv.AppendInt(dst, int64(c.Partitions), 10)
+	dst = append(dst, `,"key":{`...)
+	for i, column := range c.Table.Keys() {
+		dst = appendMember(dst, i == 0, c.Table.Columns[column].Name, c.Key[i])
+	}
+	dst = append(dst, `},"after":{`...)
+	dst = appendRow(dst, c.Table, c.After)
+	dst = append(dst, `},"before":{`...)
+	dst = appendRow(dst, c.Table, c.Before)
+	return append(dst, '}', '}'), nil
+}
+
+// KeyError says that a change has not as many key values as its table has key columns.
+type KeyError struct {
+	Table           string
+	Columns, Values int
+}
+
+// Error names the table and both numbers.
+func (e *KeyError) Error() string {
+	return "change of table " + e.Table + " has " + strconv.Itoa(e.Values) + " key values for " + strconv.Itoa(e.Columns) +
+		" key columns (a fault of its reader)"
+}
+
+func appendRow(dst []byte, t *change.Table, row change.Row) []byte {
+	first := true
+	for i := range min(len(row), len(t.Columns)) {
+		if row[i] != nil { // nil is "not captured", which is not NULL
+			dst = appendMember(dst, first, t.Columns[i].Name, row[i])
+			first = false
+		}
+	}
+	return dst
+}
+
+func appendMember(dst []byte, first bool, name string, v change.Value) []byte {
+	if !first {
+		dst = append(dst, ',')
+	}
+	dst = append(appendString(dst, name), ':')
+	if len(v) == 0 {
+		return append(dst, "null"...) // a key value that is missing; Append's callers have checked rows
+	}
+	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
+		return append(dst, v...)
+	}
+	// A raw line break in JSON is white space between tokens; one line a change matters more.
+	for _, b := range v {
+		if b == '\n' || b == '\r' {
+			b = ' '
+		}
+		dst = append(dst, b)
+	}
+	return dst
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string; bytes that are not UTF-8 become U+FFFD.
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		b := s[i]
+		if b >= 0x20 && b != '"' && b != '\\' && b < utf8.RuneSelf {
+			i++
+			continue
+		}
+		size := 1
+		if b >= utf8.RuneSelf {
+			var r rune
+			if r, size = utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || size > 1 {
+				i += size
+				continue
+			}
+		}
+		dst = append(dst, s[from:i]...)
+		switch {
+		case b == '"' || b == '\\':
+			dst = append(dst, '\\', b)
+		case b < 0x20:
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[b>>4], hexDigits[b&15])
+		default:
+			dst = append(dst, "\ufffd"...)
+		}
+		i += size
+		from = i
+	}
+	return append(append(dst, s[from:]...), '"')
+}

@@ -1,0 +1,763 @@
+package changestream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// decoder turns the messages of one query into changes, heartbeats and children. Values are slices of the messages, which
+// therefore must never be written again; their memory lives as long as something points into it.
+type decoder struct {
+	token  string
+	unions *unions
+	pass   bool // Options.PassUnknown
+	log    *slog.Logger
+	limit  int
+	// frames takes what a partition's query sends. It is nil for an initial query, whose children go to initial.
+	frames  *framer
+	initial []change.Partition
+
+	layout *layout
+	result partialResult
+	// carry is the row whose end has not come yet, carried its bytes so far (0: none).
+	carry   tree
+	carried int
+
+	rec record
+	// slab is where rows are cut from, names where short strings are.
+	slab     []change.Value
+	slabSize int
+	names    []byte
+	// columnBytes and modRaws gather what the protobuf form spreads over repeated fields.
+	columnBytes []byte
+	modRaws     [][]byte
+	// The last strings of a kind: records of one transaction share them.
+	transaction, sequence, tag string
+}
+
+// record is a data change record as it came, before its mods are read.
+type record struct {
+	commit                                               change.Timestamp
+	sequence, transaction, table, modType, capture, tag  []byte
+	columns, mods                                        []byte
+	hasCommit, hasSequence, hasTransaction, hasMods, sys bool
+	records, partitions                                  int32
+	size                                                 int
+}
+
+// message decodes one PartialResultSet.
+func (d *decoder) message(b []byte) error {
+	if err := d.result.parse(b); err != nil {
+		return d.fail("the message", err)
+	}
+	if d.result.metadata != nil && d.layout == nil {
+		l, err := parseLayout(d.result.metadata)
+		if err != nil {
+			return d.fail("the row type", err)
+		}
+		d.layout = l
+	}
+	if len(d.result.values) == 0 {
+		return nil
+	}
+	if d.layout == nil {
+		return d.fail("the message", errors.New("rows came before their row type"))
+	}
+	for i, raw := range d.result.values {
+		cut := d.result.chunked && i == len(d.result.values)-1
+		if i > 0 || d.carried == 0 {
+			if !cut {
+				if err := d.row(raw); err != nil {
+					return err
+				}
+				continue
+			}
+			t, err := parseTree(raw, 0)
+			if err != nil {
+				return d.fail("the first part of a row", err)
+			}
+			d.carry, d.carried = t, len(raw)
+			continue
+		}
+		t, err := parseTree(raw, 0)
+		if err == nil {
+			err = d.carry.merge(t)
+		}
+		if err != nil {
+			return d.fail("a part of a row", err)
+		}
+		if d.carried += len(raw); d.carried > d.limit {
+			return &TooLargeError{Token: d.token, Bytes: d.carried, Limit: d.limit} // I10
+		}
+		if !cut {
+			whole := d.carry.append(make([]byte, 0, d.carried+1024))
+			d.carry, d.carried = tree{}, 0
+			if err := d.row(whole); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// finish says whether the messages ended where a row ends.
+func (d *decoder) finish() error {
+	if d.carried > 0 {
+		return errors.New("the query ended inside a row")
+	}
+	return nil
+}
+
+func (d *decoder) fail(what string, err error) error {
+	var done *DecodeError
+	var large *TooLargeError
+	if errors.As(err, &done) || errors.As(err, &large) {
+		return err
+	}
+	return &DecodeError{Token: d.token, What: what, Err: err}
+}
+
+func (d *decoder) row(raw []byte) error {
+	v, err := parseValue(raw)
+	if err != nil {
+		return d.fail("the row", err)
+	}
+	switch d.layout.form {
+	case formStruct:
+		err = d.structRow(v)
+	case formJSON:
+		err = d.jsonRow(v)
+	case formProto:
+		err = d.protoRow(v)
+	}
+	if err != nil {
+		return d.fail("the row", err)
+	}
+	return nil
+}
+
+// structRow decodes an ARRAY<STRUCT<...>>: one element in which one of the record kinds is not empty.
+func (d *decoder) structRow(v value) error {
+	outer, err := d.list(v)
+	if err != nil {
+		return err
+	}
+	for {
+		elem, ok := outer.next()
+		if !ok {
+			return outer.err
+		}
+		kinds, err := d.list(elem)
+		if err != nil {
+			return err
+		}
+		for i := 0; ; i++ {
+			of, ok := kinds.next()
+			if !ok {
+				break
+			}
+			if i >= len(d.layout.record) {
+				return fmt.Errorf("a change record with more values than its %d fields", i)
+			}
+			records, err := d.list(of)
+			if err != nil {
+				return fmt.Errorf("%s: %w", d.layout.names[i], err)
+			}
+			for {
+				raw, ok := records.nextRaw()
+				if !ok {
+					break
+				}
+				if err := d.structRecord(i, raw); err != nil {
+					return err
+				}
+			}
+			if records.err != nil {
+				return records.err
+			}
+		}
+		if kinds.err != nil {
+			return kinds.err
+		}
+	}
+}
+
+// list answers the elements of an array or struct; NULL has none.
+func (d *decoder) list(v value) (list, error) {
+	switch v.kind {
+	case kindNull:
+		return list{}, nil
+	case kindList:
+		return list{rest: v.data}, nil
+	}
+	return list{}, fmt.Errorf("want a list, have a %v", v.kind)
+}
+
+func (d *decoder) structRecord(place int, raw []byte) error {
+	v, err := parseValue(raw)
+	if err != nil {
+		return err
+	}
+	if v.kind == kindNull {
+		return nil
+	}
+	fields, err := d.list(v)
+	if err != nil {
+		return err
+	}
+	switch d.layout.record[place] {
+	case fieldData:
+		if err := d.structData(fields); err != nil {
+			return err
+		}
+		d.rec.size = len(raw)
+		return d.data(d.structMods)
+	case fieldHeartbeat:
+		for i := 0; ; i++ {
+			f, ok := fields.next()
+			if !ok {
+				return fields.err
+			}
+			if i < len(d.layout.heartbeat) && d.layout.heartbeat[i] == fieldTimestamp {
+				if err := d.heartbeat(f.data); err != nil {
+					return err
+				}
+			}
+		}
+	case fieldChildren:
+		return d.structChildren(fields)
+	}
+	return d.unknownRecord(d.layout.names[place])
+}
+
+func (d *decoder) unknownRecord(name string) error {
+	if d.pass {
+		d.log.Warn("a change stream sent a record of a kind this version does not know; it was skipped", "kind", name, "partition", abbreviate(d.token))
+		return nil
+	}
+	return fmt.Errorf("a record of the kind %q, which this version does not know: update Spanledger, or let unknown records pass", name)
+}
+
+func (d *decoder) heartbeat(text []byte) error {
+	t, err := parseTimestamp(text)
+	if err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	if d.frames != nil {
+		d.frames.heartbeat(t)
+	}
+	return nil
+}
+
+func (d *decoder) structData(fields list) error {
+	d.rec = record{}
+	for i := 0; ; i++ {
+		v, ok := fields.next()
+		if !ok {
+			return fields.err
+		}
+		if i >= len(d.layout.data) {
+			return fmt.Errorf("a data change record with more values than its %d fields", i)
+		}
+		f := d.layout.data[i]
+		switch {
+		case f == fieldUnknown || v.kind == kindNull:
+			continue
+		case f == fieldColumns || f == fieldMods:
+			if v.kind != kindList {
+				return fmt.Errorf("%s of a data change record is a %v", fieldLabel(f), v.kind)
+			}
+		case f == fieldLast || f == fieldSystem:
+			if v.kind != kindBool {
+				return fmt.Errorf("%s of a data change record is a %v", fieldLabel(f), v.kind)
+			}
+			if f == fieldSystem {
+				d.rec.sys = v.bits != 0
+			}
+			continue
+		case v.kind != kindString:
+			return fmt.Errorf("%s of a data change record is a %v", fieldLabel(f), v.kind)
+		}
+		if err := d.rec.set(f, v.data); err != nil {
+			return err
+		}
+	}
+}
+
+func fieldLabel(f field) string {
+	for name, g := range dataFields {
+		if f == g {
+			return name
+		}
+	}
+	return "a field"
+}
+
+// set takes a field's text.
+func (r *record) set(f field, b []byte) (err error) {
+	switch f {
+	case fieldCommit:
+		r.commit, err = parseTimestamp(b)
+		r.hasCommit = true
+	case fieldSequence:
+		r.sequence, r.hasSequence = b, true
+	case fieldTransaction:
+		r.transaction, r.hasTransaction = b, true
+	case fieldTable:
+		r.table = b
+	case fieldColumns:
+		r.columns = b
+	case fieldMods:
+		r.mods, r.hasMods = b, true
+	case fieldModType:
+		r.modType = b
+	case fieldCapture:
+		r.capture = b
+	case fieldRecords:
+		r.records, err = parseCount(b)
+	case fieldPartitions:
+		r.partitions, err = parseCount(b)
+	case fieldTag:
+		r.tag = b
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", fieldLabel(f), err)
+	}
+	return nil
+}
+
+func parseCount(b []byte) (int32, error) {
+	n, err := strconv.ParseInt(string(b), 10, 32)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is not a count", b)
+	}
+	return int32(n), nil
+}
+
+// data reads the mods of d.rec into changes; each walks them in the record's own form.
+func (d *decoder) data(each func(s *shape, template *change.Change) error) error {
+	r := &d.rec
+	switch {
+	case !r.hasCommit || !r.hasSequence || !r.hasTransaction || len(r.table) == 0 || !r.hasMods:
+		return errors.New("a data change record without its commit timestamp, transaction, sequence, table or mods")
+	case d.frames == nil:
+		return errors.New("a data change record in an answer to an initial query")
+	}
+	wrap := func(err error) error {
+		var large *TooLargeError
+		if errors.As(err, &large) {
+			return err
+		}
+		return &DecodeError{Token: d.token, Commit: r.commit, What: fmt.Sprintf("transaction %s, sequence %s, table %s", r.transaction, r.sequence, r.table), Err: err}
+	}
+	c := change.Change{Partition: d.token, Records: r.records, Partitions: r.partitions, System: r.sys}
+	var err error
+	if c.Op, err = parseOp(r.modType, d.pass); err != nil {
+		return wrap(err)
+	}
+	if c.Capture, err = parseCapture(r.capture, d.pass); err != nil {
+		return wrap(err)
+	}
+	c.Position.Commit = r.commit
+	for _, s := range [...]struct {
+		last *string
+		text []byte
+		to   *string
+	}{{&d.transaction, r.transaction, &c.Position.Transaction}, {&d.sequence, r.sequence, &c.Position.Sequence}, {&d.tag, r.tag, &c.Tag}} {
+		if *s.last != string(s.text) {
+			if !utf8.Valid(s.text) {
+				return wrap(fmt.Errorf("%q is not UTF-8", s.text))
+			}
+			*s.last = d.text(s.text)
+		}
+		*s.to = *s.last
+	}
+	s, h := d.unions.lookup(r.table, r.columns)
+	if s == nil {
+		columns, err := d.columns()
+		if err != nil {
+			return wrap(fmt.Errorf("column_types: %w", err))
+		}
+		s = d.unions.learn(h, string(r.table), r.columns, columns)
+	}
+	c.Table = s.table
+	if err := d.frames.begin(r.commit); err != nil {
+		return wrap(err)
+	}
+	before := len(d.frames.held)
+	if err := each(s, &c); err != nil {
+		return wrap(err)
+	}
+	n := len(d.frames.held) - before
+	if err := d.frames.end(r.size + n*(changeBytes+valueBytes*(s.keys+2*s.width))); err != nil {
+		return wrap(err)
+	}
+	return nil
+}
+
+// changeBytes is what a Change takes in a slice, rounded up; valueBytes what a Value's header takes.
+const (
+	changeBytes = 256
+	valueBytes  = 24
+)
+
+func parseOp(b []byte, pass bool) (change.Op, error) {
+	switch string(b) {
+	case "INSERT":
+		return change.Insert, nil
+	case "UPDATE":
+		return change.Update, nil
+	case "DELETE":
+		return change.Delete, nil
+	}
+	if pass {
+		return change.UnknownOp, nil
+	}
+	return change.UnknownOp, fmt.Errorf("the mod_type %q, which this version does not know: update Spanledger, or let unknown records pass", b)
+}
+
+func parseCapture(b []byte, pass bool) (change.Capture, error) {
+	switch string(b) {
+	case "OLD_AND_NEW_VALUES":
+		return change.OldAndNewValues, nil
+	case "NEW_VALUES":
+		return change.NewValues, nil
+	case "NEW_ROW":
+		return change.NewRow, nil
+	case "NEW_ROW_AND_OLD_VALUES":
+		return change.NewRowAndOldValues, nil
+	}
+	if pass {
+		return change.UnknownCapture, nil
+	}
+	return change.UnknownCapture, fmt.Errorf("the value_capture_type %q, which this version does not know: update Spanledger, or let unknown records pass", b)
+}
+
+// structMods walks ARRAY<STRUCT<keys JSON, new_values JSON, old_values JSON>>.
+func (d *decoder) structMods(s *shape, template *change.Change) error {
+	mods := list{rest: d.rec.mods}
+	for n := int32(0); ; n++ {
+		mod, ok := mods.next()
+		if !ok {
+			return mods.err
+		}
+		if mod.kind != kindList {
+			return fmt.Errorf("mod %d is a %v", n, mod.kind)
+		}
+		var texts [3][]byte
+		fields := list{rest: mod.data}
+		for i := 0; ; i++ {
+			v, ok := fields.next()
+			if !ok {
+				break
+			}
+			if i >= len(d.layout.mod) {
+				return fmt.Errorf("mod %d has more values than its %d fields", n, i)
+			}
+			f := d.layout.mod[i]
+			if f == fieldUnknown || v.kind == kindNull {
+				continue
+			}
+			if v.kind != kindString {
+				return fmt.Errorf("mod %d has a %v where JSON should be", n, v.kind)
+			}
+			texts[f-fieldKeys] = v.data
+		}
+		if fields.err != nil {
+			return fields.err
+		}
+		if err := d.mod(s, template, n, texts); err != nil {
+			return err
+		}
+	}
+}
+
+// mod appends one change: texts are the JSON objects of keys, new and old values, nil for NULL.
+func (d *decoder) mod(s *shape, template *change.Change, n int32, texts [3][]byte) error {
+	d.frames.held = append(d.frames.held, *template)
+	c := &d.frames.held[len(d.frames.held)-1]
+	c.Position.Mod = n
+	var err error
+	if c.Key, err = d.key(s, texts[0]); err != nil {
+		return fmt.Errorf("mod %d: keys: %w", n, err)
+	}
+	if c.After, err = d.values(s, texts[1]); err != nil {
+		return fmt.Errorf("mod %d: new_values: %w", n, err)
+	}
+	if c.Before, err = d.values(s, texts[2]); err != nil {
+		return fmt.Errorf("mod %d: old_values: %w", n, err)
+	}
+	return nil
+}
+
+func (d *decoder) key(s *shape, text []byte) ([]change.Value, error) {
+	if text == nil {
+		text = []byte("{}")
+	}
+	key := d.cut(s.keys)
+	var m members
+	m.open(text)
+	hint := 0
+	for m.next() {
+		i := s.find(m.name(), hint)
+		if i < 0 || s.columns[i].key < 0 {
+			return nil, fmt.Errorf("%q is not a key column of column_types", m.key)
+		}
+		key[s.columns[i].key] = m.value
+		hint = i + 1
+	}
+	if err := m.close(); err != nil {
+		return nil, err
+	}
+	for i, v := range key {
+		if v == nil {
+			return nil, fmt.Errorf("the key column %s is missing", s.table.Columns[s.table.Keys()[i]].Name)
+		}
+	}
+	if !utf8.Valid(text) {
+		return nil, errNotUTF8
+	}
+	return key, nil
+}
+
+var errNotUTF8 = errors.New("the JSON is not UTF-8")
+
+func (d *decoder) values(s *shape, text []byte) (change.Row, error) {
+	if len(text) == 2 && text[0] == '{' && text[1] == '}' || text == nil {
+		return nil, nil
+	}
+	var row change.Row
+	var m members
+	m.open(text)
+	hint := 0
+	for m.next() {
+		i := s.find(m.name(), hint)
+		if i < 0 {
+			return nil, fmt.Errorf("%q is not in column_types", m.key)
+		}
+		hint = i + 1
+		if s.columns[i].key >= 0 {
+			continue // the key has it
+		}
+		if row == nil {
+			row = d.cut(s.width)
+		}
+		row[s.columns[i].index] = m.value
+	}
+	if err := m.close(); err != nil {
+		return nil, err
+	}
+	if !utf8.Valid(text) {
+		return nil, errNotUTF8
+	}
+	return row, nil
+}
+
+// maxSlab bounds, in values, what an idle partition keeps of a slab.
+const maxSlab = 256
+
+// cut answers n empty values. They come from a slab shared with other rows, never to be written by another.
+func (d *decoder) cut(n int) []change.Value {
+	if n > len(d.slab) {
+		d.slabSize = min(max(2*d.slabSize, 16), maxSlab)
+		d.slab = make([]change.Value, max(n, d.slabSize))
+	}
+	row := d.slab[:n:n]
+	d.slab = d.slab[n:]
+	return row
+}
+
+// text copies b into a string. Strings are cut from a shared slab, which is only ever appended to.
+func (d *decoder) text(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if len(b) > cap(d.names)-len(d.names) {
+		d.names = make([]byte, 0, max(len(b), 512))
+	}
+	at := len(d.names)
+	d.names = append(d.names, b...)
+	return unsafe.String(&d.names[at], len(b))
+}
+
+// columns reads the column list of d.rec; seldom called, because lists are interned.
+func (d *decoder) columns() ([]change.Column, error) {
+	var out []change.Column
+	var err error
+	switch d.layout.form {
+	case formStruct:
+		out, err = d.structColumns()
+	case formJSON:
+		out, err = jsonColumns(d.rec.columns)
+	case formProto:
+		out, err = protoColumns(d.rec.columns)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range out {
+		if c.Name == "" || c.Type == nil || !utf8.ValidString(c.Name) {
+			return nil, fmt.Errorf("column %d lacks a name or a type", i)
+		}
+		for _, e := range out[:i] {
+			if e.Name == c.Name {
+				return nil, fmt.Errorf("column %s is there twice", c.Name)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (d *decoder) structColumns() ([]change.Column, error) {
+	var out []change.Column
+	columns := list{rest: d.rec.columns}
+	for {
+		column, ok := columns.next()
+		if !ok {
+			return out, columns.err
+		}
+		if column.kind != kindList {
+			return nil, fmt.Errorf("a column is a %v", column.kind)
+		}
+		var c change.Column
+		fields := list{rest: column.data}
+		for i := 0; ; i++ {
+			v, ok := fields.next()
+			if !ok {
+				break
+			}
+			if i >= len(d.layout.column) {
+				return nil, fmt.Errorf("a column has more values than its %d fields", i)
+			}
+			switch d.layout.column[i] {
+			case fieldName:
+				c.Name = string(v.data)
+			case fieldType:
+				c.Type = new(change.Type)
+				if err := c.Type.UnmarshalJSON(bytes.Clone(v.data)); err != nil {
+					return nil, err
+				}
+			case fieldKey:
+				c.Key = v.kind == kindBool && v.bits != 0
+			case fieldOrdinal:
+				if v.kind == kindString {
+					n, err := parseCount(v.data)
+					if err != nil {
+						return nil, err
+					}
+					c.Ordinal = int(n)
+				}
+			}
+		}
+		if fields.err != nil {
+			return nil, fields.err
+		}
+		out = append(out, c)
+	}
+}
+
+func (d *decoder) structChildren(fields list) error {
+	var start change.Timestamp
+	var tokens []byte
+	hasStart := false
+	for i := 0; ; i++ {
+		v, ok := fields.next()
+		if !ok {
+			break
+		}
+		if i >= len(d.layout.children) {
+			return fmt.Errorf("a child partitions record with more values than its %d fields", i)
+		}
+		switch d.layout.children[i] {
+		case fieldStart:
+			t, err := parseTimestamp(v.data)
+			if err != nil {
+				return fmt.Errorf("child partitions: %w", err)
+			}
+			start, hasStart = t, true
+		case fieldTokens:
+			tokens = v.data
+		}
+	}
+	if fields.err != nil {
+		return fields.err
+	}
+	if !hasStart {
+		return errors.New("a child partitions record without its start")
+	}
+	var out []change.Partition
+	l := list{rest: tokens}
+	for {
+		child, ok := l.next()
+		if !ok {
+			break
+		}
+		p := change.Partition{Start: start}
+		members, err := d.list(child)
+		if err != nil {
+			return err
+		}
+		for i := 0; ; i++ {
+			v, ok := members.next()
+			if !ok {
+				break
+			}
+			if i >= len(d.layout.child) {
+				return fmt.Errorf("a child partition with more values than its %d fields", i)
+			}
+			switch d.layout.child[i] {
+			case fieldToken:
+				p.Token = string(v.data)
+			case fieldParents:
+				parents, err := d.list(v)
+				if err != nil {
+					return err
+				}
+				for {
+					parent, ok := parents.next()
+					if !ok {
+						break
+					}
+					if parent.kind == kindString && len(parent.data) > 0 { // no parents may be sent as [NULL]
+						p.Parents = append(p.Parents, string(parent.data))
+					}
+				}
+				if parents.err != nil {
+					return parents.err
+				}
+			}
+		}
+		if members.err != nil {
+			return members.err
+		}
+		out = append(out, p)
+	}
+	if l.err != nil {
+		return l.err
+	}
+	return d.announce(start, out)
+}
+
+// announce hands children on.
+func (d *decoder) announce(start change.Timestamp, children []change.Partition) error {
+	if len(children) == 0 {
+		return errors.New("a child partitions record without children")
+	}
+	for _, p := range children {
+		if p.Token == "" || !utf8.ValidString(p.Token) {
+			return errors.New("a child partition without a token")
+		}
+	}
+	if d.frames == nil {
+		d.initial = append(d.initial, children...)
+		return nil
+	}
+	return d.frames.child(start, children)
+}

@@ -1,0 +1,102 @@
+package changestream
+
+import (
+	"fmt"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// LostError says that changes are gone: the stream no longer holds what comes after From. The pipeline must record a gap
+// and begin a new incarnation.
+type LostError struct {
+	Stream string
+	// Token is the partition, "" if the whole stream is meant.
+	Token string
+	// From is the first commit timestamp that cannot be read any more.
+	From change.Timestamp
+	// Err is what Spanner answered.
+	Err error
+}
+
+func (e *LostError) Error() string {
+	where := "change stream " + e.Stream
+	if e.Token != "" {
+		where = "partition " + abbreviate(e.Token) + " of " + where
+	}
+	return fmt.Sprintf("changestream: %s can no longer be read from %v: the retention period has passed, or the stream was made later; "+
+		"the changes from then until the start of a new incarnation are lost to this pipeline. "+
+		"Begin a new incarnation from now, from the earliest timestamp retained or with a snapshot, and raise the stream's retention_period if the reader was slow: %v",
+		where, e.From, e.Err)
+}
+
+// Unwrap answers Spanner's error.
+func (e *LostError) Unwrap() error { return e.Err }
+
+// GoneError says that the stream, or the partition's token in it, does not exist any more: the stream was dropped, dropped
+// and made again, or the database was restored or, on an emulator, restarted.
+type GoneError struct {
+	Stream string
+	Token  string
+	// Through is how far the partition had been read.
+	Through change.Timestamp
+	Err     error
+}
+
+func (e *GoneError) Error() string {
+	if e.Token == "" {
+		return fmt.Sprintf("changestream: change stream %s is not there any more; make it again with CREATE CHANGE STREAM, then begin a new incarnation: %v", e.Stream, e.Err)
+	}
+	return fmt.Sprintf("changestream: change stream %s does not know partition %s any more (it was read through %v): the stream was dropped, dropped and made again, "+
+		"or the database was restored. What was committed since is lost to this pipeline unless a new incarnation takes a snapshot: %v",
+		e.Stream, abbreviate(e.Token), e.Through, e.Err)
+}
+
+// Unwrap answers Spanner's error.
+func (e *GoneError) Unwrap() error { return e.Err }
+
+// TooLargeError says that the changes of one partition at one commit timestamp need more memory than
+// Options.MaxTimestampBytes (I10).
+type TooLargeError struct {
+	Token string
+	// Commit is the commit timestamp, 0 if a single row was too large to be read at all.
+	Commit       change.Timestamp
+	Bytes, Limit int
+}
+
+func (e *TooLargeError) Error() string {
+	what := "a row of partition " + abbreviate(e.Token)
+	if e.Commit != 0 {
+		what = fmt.Sprintf("the changes committed at %v in partition %s", e.Commit, abbreviate(e.Token))
+	}
+	return fmt.Sprintf("changestream: %s need %d bytes or more, above the limit of %d: raise the limit of bytes per commit timestamp, or split such transactions", what, e.Bytes, e.Limit)
+}
+
+// DecodeError says that Spanner sent something this version cannot read. It is never skipped: a change would be lost.
+type DecodeError struct {
+	Token string
+	// Commit is the commit timestamp of the record, 0 if it was not read yet.
+	Commit change.Timestamp
+	// What names the part of the record.
+	What string
+	Err  error
+}
+
+func (e *DecodeError) Error() string {
+	at := ""
+	if e.Commit != 0 {
+		at = fmt.Sprintf(" committed at %v", e.Commit)
+	}
+	return fmt.Sprintf("changestream: partition %s sent a record%s that cannot be read: %s: %v", abbreviate(e.Token), at, e.What, e.Err)
+}
+
+// Unwrap answers the cause.
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+// UnsupportedError names something this version does not do.
+type UnsupportedError struct {
+	What, Advice string
+}
+
+func (e *UnsupportedError) Error() string {
+	return "changestream: " + e.What + " is not supported yet: " + e.Advice
+}
