@@ -19,6 +19,9 @@ type Delivery struct {
 	Values        bool
 	// Object says where the delivery was found, for messages; it may be "".
 	Object string
+
+	// content is compared as well if it is not nil.
+	content *content
 }
 
 // Deliveries holds what a sink received, in the order of delivery, against the truth: for sinks of users, and for tests of
@@ -82,6 +85,8 @@ func mismatch(c *Change, d *Delivery) string {
 		return fmt.Sprintf("key is %s: the stream has %s", short(d.Key), short(c.Key))
 	case d.Op != "" && d.Op != c.Op:
 		return fmt.Sprintf("operation is %s: the stream has %s", short(d.Op), c.Op)
+	case d.content != nil && d.content.mismatch(c) != "":
+		return d.content.mismatch(c)
 	case !d.Values:
 		return ""
 	}
