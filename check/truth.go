@@ -1,0 +1,181 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// Truth is what a change stream says happened in [Start, End]. It is read-only once made, and safe for concurrent use.
+type Truth struct {
+	Database, Stream string
+	Start, End       change.Timestamp
+	// Changes are in position order.
+	Changes []Change
+	// Partitions are by start, then token.
+	Partitions []Partition
+	// Official says that the stream was served by Google's emulator, whose known deviations are then tolerated and counted.
+	Official bool
+
+	// keys holds, for each change, the number of its row; rows counts them.
+	keys []int32
+	rows int32
+	// graph holds the parents of each token.
+	graph map[string][]string
+}
+
+// NewTruth makes a Truth of changes and partitions in any order, which it keeps. It refuses what cannot be true: two changes
+// at one position, a change of an unknown partition or outside [start, end], a partition with two sets of parents, a
+// transaction that does not have as many records as each of its changes says (a count of 0 is not checked).
+func NewTruth(changes []Change, partitions []Partition, start, end change.Timestamp) (*Truth, error) {
+	t := &Truth{Start: start, End: end, Changes: changes, Partitions: partitions, graph: make(map[string][]string, len(partitions))}
+	slices.SortFunc(t.Partitions, func(a, b Partition) int {
+		if a.Start != b.Start {
+			return int(min(max(a.Start-b.Start, -1), 1))
+		}
+		if a.Token < b.Token {
+			return -1
+		}
+		return 1
+	})
+	for _, p := range t.Partitions {
+		if _, twice := t.graph[p.Token]; twice {
+			return nil, fmt.Errorf("check: partition %s is listed twice", short(p.Token))
+		}
+		t.graph[p.Token] = p.Parents
+	}
+	slices.SortFunc(t.Changes, func(a, b Change) int { return a.Position.Compare(b.Position) })
+	var errs []error
+	note := func(format string, args ...any) bool {
+		errs = append(errs, fmt.Errorf("check: "+format, args...))
+		return len(errs) < maxExamples
+	}
+	t.keys = make([]int32, len(t.Changes))
+	rows := make(map[rowKey]int32)
+	for i := range t.Changes {
+		c := &t.Changes[i]
+		if i > 0 && t.Changes[i-1].Position == c.Position {
+			if !note("the stream holds the change %s twice (partitions %s and %s)", c.ID(), short(t.Changes[i-1].Partition), short(c.Partition)) {
+				break
+			}
+		}
+		if _, known := t.graph[c.Partition]; !known && !note("change %s is in the unknown partition %s", c.ID(), short(c.Partition)) {
+			break
+		}
+		if (c.Position.Commit < start || c.Position.Commit > end) && !note("change %s lies outside %s..%s", c.ID(), start, end) {
+			break
+		}
+		k := rowKey{c.Table, c.Key}
+		row, known := rows[k]
+		if !known {
+			row = int32(len(rows))
+			rows[k] = row
+		}
+		t.keys[i] = row
+	}
+	t.rows = int32(len(rows))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return t, t.checkTransactions()
+}
+
+type rowKey struct{ table, key string }
+
+// checkTransactions compares the number of records and partitions of each transaction with what its records claim: the
+// only way to notice, from the stream alone, that a whole partition was overlooked.
+func (t *Truth) checkTransactions() error {
+	var errs []error
+	for i := 0; i < len(t.Changes) && len(errs) < maxExamples; {
+		first := &t.Changes[i]
+		records, tokens := int64(0), map[string]bool{}
+		j := i
+		for ; j < len(t.Changes) && sameTransaction(first, &t.Changes[j]); j++ {
+			c := &t.Changes[j]
+			if j == i || t.Changes[j-1].Position.Sequence != c.Position.Sequence {
+				records++
+			}
+			tokens[c.Partition] = true
+			if c.Records != first.Records || c.Partitions != first.Partitions {
+				errs = append(errs, fmt.Errorf("check: transaction %s at %s counts itself in two ways", first.Position.Transaction, first.Position.Commit))
+			}
+		}
+		if first.Records != 0 && first.Records != records || first.Partitions != 0 && first.Partitions != int64(len(tokens)) {
+			errs = append(errs, fmt.Errorf("check: transaction %s at %s says it has %d records in %d partitions: the stream gave %d in %d",
+				first.Position.Transaction, first.Position.Commit, first.Records, first.Partitions, records, len(tokens)))
+		}
+		i = j
+	}
+	return errors.Join(errs...)
+}
+
+func sameTransaction(a, b *Change) bool {
+	return a.Position.Commit == b.Position.Commit && a.Position.Transaction == b.Position.Transaction && a.Position.Snapshot == b.Position.Snapshot
+}
+
+// Find is the index in Changes of the change at a position, or -1.
+func (t *Truth) Find(p change.Position) int {
+	i, ok := slices.BinarySearchFunc(t.Changes, p, func(c Change, p change.Position) int { return c.Position.Compare(p) })
+	if !ok {
+		return -1
+	}
+	return i
+}
+
+// Leads reports whether partition to is partition from or one of its descendants: whether a reader that follows the graph
+// has finished from before it begins to.
+func (t *Truth) Leads(from, to string) bool {
+	if from == to {
+		return true
+	}
+	seen := map[string]bool{to: true}
+	for queue := []string{to}; len(queue) > 0; queue = queue[1:] {
+		for _, parent := range t.graph[queue[0]] {
+			if parent == from {
+				return true
+			}
+			if !seen[parent] {
+				seen[parent] = true
+				queue = append(queue, parent)
+			}
+		}
+	}
+	return false
+}
+
+// Hops counts the places where a row's next change lies in a partition that does not descend from the partition of the one
+// before: breaks of the partition graph by the server. Spanner has none.
+func (t *Truth) Hops() (hops int64) {
+	last := make([]int32, t.rows)
+	for i := range last {
+		last[i] = -1
+	}
+	related := t.relations()
+	for i := range t.Changes {
+		row := t.keys[i]
+		if p := last[row]; p >= 0 && !related(t.Changes[p].Partition, t.Changes[i].Partition) {
+			hops++
+		}
+		last[row] = int32(i)
+	}
+	return hops
+}
+
+// relations is Leads with a memory of its own, for one goroutine.
+func (t *Truth) relations() func(from, to string) bool {
+	type pair struct{ from, to string }
+	known := map[pair]bool{}
+	return func(from, to string) bool {
+		if from == to {
+			return true
+		}
+		leads, ok := known[pair{from, to}]
+		if !ok {
+			leads = t.Leads(from, to)
+			known[pair{from, to}] = leads
+		}
+		return leads
+	}
+}
