@@ -32,6 +32,7 @@ type Cloud struct {
 // StartCloud starts the services; Close stops them.
 func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 	c := &Cloud{}
+	ctx = context.WithoutCancel(ctx) // the services end with Close, after everything that uses them has drained
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/check"
 	"github.com/spanledger/spanledger/examples/earthquakes"
 	"github.com/spanledger/spanledger/ingest"
 )
@@ -33,18 +35,6 @@ type DevOptions struct {
 	Logger     *slog.Logger
 }
 
-// The names of what dev makes.
-const (
-	devProject  = "spanledger-dev"
-	devDatabase = "projects/spanledger-dev/instances/dev/databases/ledger"
-	devState    = "projects/spanledger-dev/instances/dev/databases/spanledger"
-	devStream   = "changes"
-	devTopic    = "changes"
-	devBucket   = "archive"
-	devCheckSub = "check"
-	devPipeline = "dev"
-)
-
 // Dev runs the whole system in one process: the embedded cloud, the event store, a pipeline into the archive and Pub/Sub,
 // and at the end an independent check of both. It returns what it found also when it returns an error; the error says
 // what went wrong first.
@@ -52,8 +42,9 @@ func Dev(ctx context.Context, o DevOptions) (*DevSummary, error) {
 	d := &dev{DevOptions: o, summary: &DevSummary{Official: o.Official}, began: time.Now()}
 	defer d.close()
 	err := d.run(ctx)
-	if ctx.Err() != nil {
-		d.summary.Interrupted = true
+	d.summary.Interrupted = ctx.Err() != nil && (!d.loaded || o.ExitWhenIdle)
+	if d.summary.Interrupted {
+		err = errors.Join(ErrInterrupted, err)
 	}
 	d.summary.Seconds = time.Since(d.began).Seconds()
 	if err == nil {
@@ -68,9 +59,12 @@ type dev struct {
 	began    time.Time
 	cloud    *Cloud
 	dir      *dataDir
-	archive  string // the archive's prefix in the bucket
 	pipeline *Pipeline
-	start    time.Time // where the pipeline begins
+	loaded   bool // every file was read to its end
+
+	resources Resources
+	archive   string    // the archive's prefix in the bucket
+	start     time.Time // where the pipeline begins
 }
 
 func (d *dev) close() {
@@ -116,34 +110,69 @@ func (d *dev) run(ctx context.Context) (err error) {
 		case <-work.Done():
 		}
 	}()
-	loadErr := d.load(work)
-	if loadErr == nil {
-		loadErr = d.wait(work)
-	}
+	end, workErr := d.work(work)
 	cancel(nil)
 	<-watched
 	d.summary.ChangesRead = d.pipeline.Status().Read
 	stop()
-	engineErr := <-engine
-	if engineErr != nil {
-		return engineErr
+	if err := <-engine; err != nil {
+		return err
 	}
-	if loadErr != nil && ctx.Err() == nil {
-		return loadErr
+	if workErr != nil && ctx.Err() == nil {
+		return workErr
 	}
-	if ctx.Err() != nil {
-		d.say("stopped: what was read is delivered; checking what the sinks hold")
-	}
+	d.say("checking what the sinks hold")
 	checking, cancelCheck := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 	defer cancelCheck()
-	return d.check(checking)
+	report, err := d.cloud.Check(checking, d.checkOptions(end))
+	if err != nil {
+		return err
+	}
+	d.summary.report = report
+	d.summary.Sinks, d.summary.Events, d.summary.Deviations = report.Sinks, report.Events, report.Deviations
+	return nil
+}
+
+// work loads the events and waits: until every sink has them, or for Ctrl-C. It returns the instant through which the
+// sinks hold everything.
+func (d *dev) work(ctx context.Context) (end time.Time, err error) {
+	err = d.load(ctx)
+	d.loaded = err == nil
+	if err == nil {
+		err = d.wait(ctx, d.summary.lastCommit)
+	}
+	if err == nil {
+		return d.summary.lastCommit, nil
+	}
+	// Stopped: what has been committed until now, by this load or by others, still goes to the sinks before the end.
+	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if errors.Is(context.Cause(ctx), errEngineEnded) {
+		return end, err
+	}
+	end, nowErr := d.cloud.now(rest, d.resources.Database)
+	if nowErr != nil {
+		return end, errors.Join(err, nowErr)
+	}
+	return end, errors.Join(err, d.reach(rest, end, nil))
+}
+
+func (d *dev) checkOptions(end time.Time) CheckOptions {
+	o := CheckOptions{Resources: d.resources, Prefix: d.archive, Start: d.start, End: end, Official: d.Official}
+	if end.Before(d.start) {
+		o.End = d.start // nothing was committed
+	}
+	if d.cloud.Messages != nil {
+		o.Messages = func() []check.Message { return d.cloud.PublishedMessages(d.resources) }
+	}
+	return o
 }
 
 var errEngineEnded = errors.New("nothing reads the change stream any more")
 
 // load appends the events.
 func (d *dev) load(ctx context.Context) error {
-	client, err := d.cloud.spannerClient(ctx, devDatabase)
+	client, err := d.cloud.spannerClient(ctx, d.resources.Database)
 	if err != nil {
 		return err
 	}
@@ -175,22 +204,25 @@ func (d *dev) load(ctx context.Context) error {
 	return nil
 }
 
-// wait waits until every sink has everything, or for the end of the context where the run is to go on.
-func (d *dev) wait(ctx context.Context) error {
+// wait shows what each sink has until all have everything through end, or for the end of the context where the run is to
+// go on.
+func (d *dev) wait(ctx context.Context, end time.Time) error {
 	table := newLiveTable(d.Out, d.IsTerminal, d.pipeline)
 	defer table.done()
+	if err := d.reach(ctx, end, table.show); err != nil || d.ExitWhenIdle {
+		return err
+	}
+	table.note("every sink has every event; new ones are followed. Ctrl-C ends, with a check of every sink.")
+	return d.reach(ctx, change.MaxTimestamp.Time(), table.show)
+}
+
+// reach waits until the stored checkpoint of every sink has reached end.
+func (d *dev) reach(ctx context.Context, end time.Time, show func()) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for said := false; ; {
-		table.show()
-		if !d.pipeline.Status().Watermark.Time().Before(d.summary.lastCommit) {
-			if d.ExitWhenIdle {
-				return nil
-			}
-			if !said {
-				said = true
-				table.note("every sink has every event; the change stream is being followed. Ctrl-C checks and ends.")
-			}
+	for d.pipeline.Status().Watermark < change.TimestampOf(end) {
+		if show != nil {
+			show()
 		}
 		select {
 		case <-tick.C:
@@ -198,4 +230,5 @@ func (d *dev) wait(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+	return nil
 }

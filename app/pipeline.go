@@ -93,14 +93,9 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	}
 	start := c.Start
 	if start == 0 {
-		client, err := e.spannerClient(ctx, c.Database)
+		t, err := e.now(ctx, c.Database)
 		if err != nil {
-			return nil, err
-		}
-		t, err := now(ctx, client)
-		client.Close()
-		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("pipeline %s: %w", c.Name, err)
 		}
 		start = change.TimestampOf(t)
 	}

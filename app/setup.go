@@ -17,7 +17,73 @@ import (
 	"google.golang.org/api/iterator"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/ingest"
+	"github.com/spanledger/spanledger/state"
 )
+
+// Resources are what a pipeline of the events table reads and writes.
+type Resources struct {
+	// Database holds the events table and the change stream Stream; StateDatabase the pipeline's state. Full names.
+	Database, Stream, StateDatabase string
+	// Project holds the topic, the subscription and the bucket.
+	Project, Topic string
+	// Subscription of the topic, without ordering, is made if named: to read back what was published.
+	Subscription string
+	Bucket       string
+}
+
+// Setup makes what is missing of the resources: databases with their tables and the change stream (and on an emulator
+// their instance), topic, subscription and bucket. What is there is left as it is.
+func (e Endpoints) Setup(ctx context.Context, r Resources) error {
+	source, err := parseDatabase(r.Database)
+	if err != nil {
+		return err
+	}
+	metadata, err := parseDatabase(r.StateDatabase)
+	if err != nil {
+		return err
+	}
+	if err := e.ensureDatabase(ctx, source, append(ingest.DDL(), StreamDDL(r.Stream))); err != nil {
+		return err
+	}
+	if err := e.ensureDatabase(ctx, metadata, state.DDL()); err != nil {
+		return err
+	}
+	if err := e.ensureTopic(ctx, r.Project, r.Topic, r.Subscription); err != nil {
+		return err
+	}
+	objects, err := e.storageClient(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to Cloud Storage: %w", err)
+	}
+	defer objects.Close()
+	return ensureBucket(ctx, objects, r.Project, r.Bucket)
+}
+
+// StreamDDL is the statement that makes the change stream of the events table. It captures whole rows and what they were
+// before, so that every sink can have all there is to know of a change.
+func StreamDDL(name string) string {
+	return "CREATE CHANGE STREAM `" + name + "` FOR events OPTIONS (value_capture_type = 'NEW_ROW_AND_OLD_VALUES')"
+}
+
+// ArchivePrefix is where the archive of a database lies in its bucket: named after the database and the time it was
+// created, so that another database of the same name has another archive.
+func (e Endpoints) ArchivePrefix(ctx context.Context, name string) (string, error) {
+	n, err := parseDatabase(name)
+	if err != nil {
+		return "", err
+	}
+	identity, err := e.databaseIdentity(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	created, err := time.Parse(time.RFC3339Nano, identity)
+	if err != nil {
+		return "", err
+	}
+	return n.database + "-" + created.Format("20060102T150405.000000Z"), nil
+}
 
 // databaseName is a database's full name, taken apart.
 type databaseName struct{ project, instance, database string }
@@ -102,8 +168,13 @@ func (e Endpoints) databaseIdentity(ctx context.Context, n databaseName) (string
 }
 
 // now is the database's own time, which local clocks may be ahead of.
-func now(ctx context.Context, c *spanner.Client) (time.Time, error) {
+func (e Endpoints) now(ctx context.Context, db string) (time.Time, error) {
 	var t time.Time
+	c, err := e.spannerClient(ctx, db)
+	if err != nil {
+		return t, err
+	}
+	defer c.Close()
 	it := c.Single().Query(ctx, spanner.NewStatement("SELECT CURRENT_TIMESTAMP()"))
 	defer it.Stop()
 	row, err := it.Next()

@@ -44,7 +44,7 @@ type DevSummary struct {
 var ErrRejected = errors.New("some records were rejected")
 
 // ErrInterrupted says that the run was stopped before its work was done.
-var ErrInterrupted = errors.New("interrupted before every file was loaded")
+var ErrInterrupted = errors.New("interrupted before everything had arrived")
 
 // Err is nil if everything went in and every sink holds what it must.
 func (s *DevSummary) Err() error {
