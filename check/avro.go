@@ -3,9 +3,7 @@ package check
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,21 +69,6 @@ func readContainer(data []byte) (*container, error) {
 		return c, errors.New("something follows its last block")
 	}
 	return c, nil
-}
-
-// fingerprint is the archive's name of a schema: the CRC-64-AVRO of its canonical form and the beginning of the SHA-256 of
-// its compact text, in hex.
-func fingerprint(schema []byte) (string, error) {
-	codec, err := goavro.NewCodec(string(schema))
-	if err != nil {
-		return "", fmt.Errorf("its schema: %w", err)
-	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, schema); err != nil {
-		return "", fmt.Errorf("its schema: %w", err)
-	}
-	sum := sha256.Sum256(compact.Bytes())
-	return fmt.Sprintf("%016x-%s", codec.Rabin, hex.EncodeToString(sum[:8])), nil
 }
 
 // columns say how a schema's fields are called and typed in Spanner.
