@@ -201,6 +201,9 @@ func (d *decoder) list(v value) (list, error) {
 }
 
 func (d *decoder) structRecord(place int, raw []byte) error {
+	if d.layout.record[place] == fieldUnknown {
+		return d.unknownRecord(d.layout.names[place])
+	}
 	v, err := parseValue(raw)
 	if err != nil {
 		return err
@@ -231,10 +234,8 @@ func (d *decoder) structRecord(place int, raw []byte) error {
 				}
 			}
 		}
-	case fieldChildren:
-		return d.structChildren(fields)
 	}
-	return d.unknownRecord(d.layout.names[place])
+	return d.structChildren(fields)
 }
 
 func (d *decoder) unknownRecord(name string) error {
