@@ -201,6 +201,9 @@ func (d *decoder) list(v value) (list, error) {
 }
 
 func (d *decoder) structRecord(place int, raw []byte) error {
+	if d.layout.record[place] == fieldUnknown {
+		return d.unknownRecord(d.layout.names[place])
+	}
 	v, err := parseValue(raw)
 	if err != nil {
 		return err
@@ -231,10 +234,8 @@ func (d *decoder) structRecord(place int, raw []byte) error {
 				}
 			}
 		}
-	case fieldChildren:
-		return d.structChildren(fields)
 	}
-	return d.unknownRecord(d.layout.names[place])
+	return d.structChildren(fields)
 }
 
 func (d *decoder) unknownRecord(name string) error {
@@ -250,10 +251,23 @@ func (d *decoder) heartbeat(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	if d.frames != nil {
-		d.frames.heartbeat(t)
-	}
+	d.beat(t, belowMicro(text))
 	return nil
+}
+
+// beat takes a heartbeat of t, floored to microseconds; fraction says that something was cut off.
+//
+// I5: a heartbeat promises everything before it. It may fall on the very end of its partition (Google's emulator sends such
+// ones), and no checkpoint may reach that, so one on a whole microsecond proves the microsecond before. Nothing is waited
+// for by that: no change has a heartbeat's timestamp.
+func (d *decoder) beat(t change.Timestamp, fraction bool) {
+	if d.frames == nil {
+		return
+	}
+	if !fraction {
+		t--
+	}
+	d.frames.heartbeat(t)
 }
 
 func (d *decoder) structData(fields list) error {

@@ -45,9 +45,9 @@ func (d *decoder) protoRow(v value) error {
 				if num != 1 {
 					return nil
 				}
-				t, err := protoTimestamp(raw)
-				if err == nil && d.frames != nil {
-					d.frames.heartbeat(t)
+				t, fraction, err := protoTimestamp(raw)
+				if err == nil {
+					d.beat(t, fraction)
 				}
 				return err
 			})
@@ -92,9 +92,10 @@ func eachField(b []byte, f func(num protowire.Number, raw []byte, varint uint64)
 	return nil
 }
 
-func protoTimestamp(b []byte) (change.Timestamp, error) {
+// protoTimestamp reads a google.protobuf.Timestamp, floored to microseconds; fraction says that something was cut off.
+func protoTimestamp(b []byte) (t change.Timestamp, fraction bool, err error) {
 	var seconds, nanos int64
-	err := eachField(b, func(num protowire.Number, _ []byte, v uint64) error {
+	err = eachField(b, func(num protowire.Number, _ []byte, v uint64) error {
 		switch num {
 		case 1:
 			seconds = int64(v)
@@ -104,12 +105,12 @@ func protoTimestamp(b []byte) (change.Timestamp, error) {
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	if t := time.Unix(seconds, nanos); nanos < 0 || nanos > 999_999_999 || t.Year() < 1 || t.Year() > 9999 {
-		return 0, fmt.Errorf("timestamp of %d s and %d ns is out of range", seconds, nanos)
+	if t := time.Unix(seconds, 0).UTC(); nanos < 0 || nanos > 999_999_999 || t.Year() < 1 || t.Year() > 9999 {
+		return 0, false, fmt.Errorf("timestamp of %d s and %d ns is out of range", seconds, nanos)
 	}
-	return change.TimestampOf(time.Unix(seconds, nanos)), nil
+	return change.TimestampOf(time.Unix(seconds, nanos)), nanos%1000 != 0, nil
 }
 
 func (d *decoder) protoData(raw []byte) error {
@@ -119,7 +120,7 @@ func (d *decoder) protoData(raw []byte) error {
 	err := eachField(raw, func(num protowire.Number, raw []byte, v uint64) (err error) {
 		switch num {
 		case 1:
-			r.commit, err = protoTimestamp(raw)
+			r.commit, _, err = protoTimestamp(raw)
 			r.hasCommit = true
 		case 2:
 			r.sequence, r.hasSequence = raw, true

@@ -70,7 +70,7 @@ func (f *framer) end(bytes int) error {
 
 func (f *framer) prove(t change.Timestamp) { f.proven = max(f.proven, t) }
 
-// heartbeat takes Spanner's word that everything through t, floored to microseconds, has come.
+// heartbeat takes Spanner's word that everything through t has come.
 func (f *framer) heartbeat(t change.Timestamp) { f.prove(t) }
 
 // child takes an announcement of partitions that begin at start, which is where this partition ends.

@@ -86,7 +86,7 @@ func (g *Graph) Add(p change.Partition) {
 func (g *Graph) AddFinished(token string) {
 	n := g.nodes[token]
 	if n == nil {
-		n = &node{Partition: change.Partition{Token: token}, finished: true, queued: true}
+		n = &node{Partition: change.Partition{Token: token}, finished: true}
 		g.nodes[token] = n
 		for _, d := range g.dependents[token] {
 			d.unknown--
@@ -124,7 +124,7 @@ func (g *Graph) finish(n *node) {
 	if n.finished {
 		return
 	}
-	n.finished, n.queued = true, true
+	n.finished = true
 	heap.Remove(&g.low, n.lowIndex)
 	g.release(n.Token)
 }
@@ -165,7 +165,7 @@ func (g *Graph) Startable() []change.Partition {
 	}
 	out := make([]change.Partition, 0, len(g.ready))
 	for _, n := range g.ready {
-		if !n.finished { // finished by the store's word while it was queued
+		if !n.finished { // it may have finished, by the store's word, while it was queued
 			out = append(out, n.Partition)
 		}
 	}

@@ -61,9 +61,8 @@ const (
 
 var (
 	databasePattern = regexp.MustCompile(`^projects/[^/]+/instances/[^/]+/databases/[^/]+$`)
-	// streamPattern keeps the name safe inside the query's text, where it cannot be a parameter. Spanner's own rule is
-	// stricter.
-	streamPattern = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_$]{0,127}$`)
+	// streamPattern keeps the name safe inside the query's text, where it cannot be a parameter.
+	streamPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 )
 
 // withDefaults checks o and fills in what is not set.

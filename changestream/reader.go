@@ -2,37 +2,56 @@ package changestream
 
 import (
 	"context"
-	"errors"
+	"sync"
+	"time"
 
 	"github.com/spanledger/spanledger/change"
 )
 
-// Reader reads one change stream. It is safe for concurrent use; one Reader serves all partitions of a pipeline.
+// Reader reads one change stream. It is safe for concurrent use; one Reader serves all partitions of a pipeline and grows
+// its connections with them.
 type Reader struct {
-	opts Options
+	opts    Options
+	source  source
+	conns   *conns // nil when a test scripts the source
+	unions  *unions
+	dialect dialect
+	// stream is the change stream's name in its own spelling.
+	stream string
+	info   Info
+
+	logMu    sync.Mutex
+	lastLog  time.Time
+	unlogged int
 }
 
-// New connects to the database, finds out its dialect and the stream's partition mode, and seeds the schema unions.
+// New connects to the database, finds out its dialect and the stream's partition mode, and seeds the schema unions from
+// Options.Tables and the database's schema. A database without the stream is an error that names the streams it has; a
+// stream with mutable key ranges is an *UnsupportedError.
+//
+// When SPANNER_EMULATOR_HOST is set, New connects there, without transport security and authentication.
 func New(ctx context.Context, opts Options) (*Reader, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{opts: opts}, nil
+	c := newConns(opts)
+	r := &Reader{opts: opts, source: c, conns: c, unions: newUnions(opts.Tables, opts.Logger)}
+	if err := r.describe(ctx); err != nil {
+		if closeErr := c.close(); closeErr != nil {
+			opts.Logger.Warn("closing the connection to Spanner", "error", closeErr)
+		}
+		return nil, err
+	}
+	return r, nil
 }
 
-// Partitions answers the partitions alive at start: the query a new incarnation begins with.
-func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]change.Partition, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Read reads the changes of p with commit timestamps above after, and not before p.Start, to the partition's end.
-func (r *Reader) Read(ctx context.Context, p change.Partition, after change.Timestamp, yield func(*change.Frame) error) error {
-	return errors.ErrUnsupported
-}
+// Info answers what New found out about the stream.
+func (r *Reader) Info() Info { return r.info }
 
 // Tables answers the newest version of every table's schema union, by name: what a later Reader takes in Options.Tables.
-func (r *Reader) Tables() []*change.Table { return nil }
+// The tables seen in changes so far and those seeded by New are in it.
+func (r *Reader) Tables() []*change.Table { return r.unions.newest() }
 
 // Close ends the connections. Reads still running fail.
-func (r *Reader) Close() error { return nil }
+func (r *Reader) Close() error { return r.conns.close() }

@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -18,6 +19,20 @@ func parseTimestamp(b []byte) (change.Timestamp, error) {
 		return 0, fmt.Errorf("%q is not an RFC 3339 timestamp", b)
 	}
 	return change.TimestampOf(t), nil
+}
+
+// belowMicro reports whether a timestamp that parseTimestamp accepts has a part below a microsecond.
+func belowMicro(b []byte) bool {
+	_, fraction, _ := bytes.Cut(b, []byte{'.'})
+	for i, c := range fraction {
+		if c < '0' || c > '9' {
+			break
+		}
+		if i >= 6 && c != '0' {
+			return true
+		}
+	}
+	return false
 }
 
 func parseUTC(b []byte) (change.Timestamp, bool) {

@@ -1,0 +1,313 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	spannerapi "cloud.google.com/go/spanner/apiv1"
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/api/option"
+	"google.golang.org/api/option/internaloption"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// source opens queries: Spanner's in life, a script in tests.
+type source interface {
+	// open starts a query; the stream ends when ctx does.
+	open(ctx context.Context, req *sppb.ExecuteSqlRequest) (messages, error)
+}
+
+// messages is a running query. recv answers the next PartialResultSet's bytes, which the caller may keep for ever, or
+// io.EOF at the query's good end. close gives up the query's place on its connection; a silence above zero says that
+// nothing came from the query for that long, so that the connection itself may be dead.
+type messages interface {
+	recv() ([]byte, error)
+	close(silence time.Duration)
+}
+
+// conns is a growing set of connections with a multiplexed session.
+type conns struct {
+	database, role string
+	perConn        int
+	options        []option.ClientOption
+
+	mu     sync.Mutex
+	conns  []*conn
+	closed bool
+
+	sessionMu sync.Mutex
+	session   string
+	born      time.Time
+}
+
+type conn struct {
+	client *spannerapi.Client
+	// heard is when a message last came, in nanoseconds since 1970.
+	heard atomic.Int64
+	// Guarded by conns.mu: the streams open now, and whether no more may come.
+	streams int
+	retired bool
+}
+
+// sessionLife is when a session is renewed: Spanner drops multiplexed sessions after 28 days.
+const sessionLife = 7 * 24 * time.Hour
+
+var errClosed = errors.New("changestream: the reader is closed")
+
+func newConns(opts Options) *conns {
+	return &conns{database: opts.Database, role: opts.DatabaseRole, perConn: opts.StreamsPerConnection, options: clientOptions(opts.ClientOptions)}
+}
+
+var emulatorScheme = regexp.MustCompile("^(http://|https://|passthrough:///)")
+
+// clientOptions puts what SPANNER_EMULATOR_HOST asks for before the user's options, as the official client does.
+func clientOptions(user []option.ClientOption) []option.ClientOption {
+	var out []option.ClientOption
+	if host := os.Getenv("SPANNER_EMULATOR_HOST"); host != "" {
+		out = append(out,
+			option.WithEndpoint("passthrough:///"+emulatorScheme.ReplaceAllString(host, "")),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+			option.WithoutAuthentication(),
+			internaloption.SkipDialSettingsValidation(),
+		)
+	}
+	// One connection each: conns counts the streams on every one itself.
+	return append(append(out, option.WithGRPCConnectionPool(1)), user...)
+}
+
+// acquire answers a connection with room for one more stream.
+func (c *conns) acquire(ctx context.Context) (*conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	for _, k := range c.conns {
+		if !k.retired && k.streams < c.perConn {
+			k.streams++
+			return k, nil
+		}
+	}
+	// A stream past the server's limit would wait without an error, so a new connection is opened before it is reached.
+	client, err := spannerapi.NewClient(context.WithoutCancel(ctx), c.options...)
+	if err != nil {
+		return nil, fmt.Errorf("changestream: connecting to Spanner: %w", err)
+	}
+	k := &conn{client: client, streams: 1}
+	k.heard.Store(time.Now().UnixNano())
+	c.conns = append(c.conns, k)
+	return k, nil
+}
+
+// release gives a stream's place back; retire lets the connection die with its last stream.
+func (c *conns) release(k *conn, retire bool) {
+	c.mu.Lock()
+	k.streams--
+	k.retired = k.retired || retire
+	dead := k.retired && k.streams == 0 && !c.closed
+	if dead {
+		for i, other := range c.conns {
+			if other == k {
+				c.conns = append(c.conns[:i], c.conns[i+1:]...)
+				break
+			}
+		}
+	}
+	c.mu.Unlock()
+	if dead {
+		k.client.Close() //nolint:errcheck // the connection was given up; its error says nothing new
+	}
+}
+
+func (c *conns) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	var errs []error
+	for _, k := range c.conns {
+		errs = append(errs, k.client.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// outgoing adds the header by which Spanner routes calls.
+func (c *conns) outgoing(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "google-cloud-resource-prefix", c.database)
+}
+
+// currentSession answers the session's name, making or renewing it when needed.
+func (c *conns) currentSession(ctx context.Context, k *conn) (string, error) {
+	c.sessionMu.Lock()
+	defer c.sessionMu.Unlock()
+	if c.session != "" && time.Since(c.born) < sessionLife {
+		return c.session, nil
+	}
+	s, err := k.client.CreateSession(c.outgoing(ctx), &sppb.CreateSessionRequest{
+		Database: c.database,
+		Session:  &sppb.Session{Multiplexed: true, CreatorRole: c.role},
+	})
+	if err != nil {
+		return "", err
+	}
+	c.session, c.born = s.GetName(), time.Now()
+	return c.session, nil
+}
+
+// dropSession forgets a session that Spanner no longer knows.
+func (c *conns) dropSession(name string) {
+	c.sessionMu.Lock()
+	defer c.sessionMu.Unlock()
+	if c.session == name {
+		c.session = ""
+	}
+}
+
+// open starts a streaming query whose messages are not decoded by gRPC. It sets no deadline: a partition may live for hours.
+func (c *conns) open(ctx context.Context, req *sppb.ExecuteSqlRequest) (messages, error) {
+	k, err := c.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	session, err := c.currentSession(ctx, k)
+	if err != nil {
+		c.release(k, false)
+		return nil, err
+	}
+	req = proto.CloneOf(req)
+	req.Session = session
+	codec := &rawCodec{}
+	s, err := k.client.ExecuteStreamingSql(c.outgoing(ctx), req, gax.WithGRPCOptions(grpc.ForceCodecV2(codec)))
+	if err != nil {
+		c.release(k, false)
+		return nil, c.sessionError(session, err)
+	}
+	return &queryStream{stream: s, conns: c, conn: k, session: session}, nil
+}
+
+// query runs a small query to its end, with the ordinary decoding.
+func (c *conns) query(ctx context.Context, req *sppb.ExecuteSqlRequest) (*sppb.ResultSet, error) {
+	k, err := c.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.release(k, false)
+	for attempt := 0; ; attempt++ {
+		session, err := c.currentSession(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		req = proto.CloneOf(req)
+		req.Session = session
+		rs, err := k.client.ExecuteSql(c.outgoing(ctx), req)
+		if err == nil {
+			return rs, nil
+		}
+		var lost *sessionLostError
+		if err = c.sessionError(session, err); !errors.As(err, &lost) || attempt > 2 {
+			return nil, err
+		}
+	}
+}
+
+// sessionLostError says that Spanner dropped the session; a new one is made at the next attempt.
+type sessionLostError struct{ err error }
+
+func (e *sessionLostError) Error() string { return e.err.Error() }
+func (e *sessionLostError) Unwrap() error { return e.err }
+
+var sessionGone = regexp.MustCompile(`(?i)session not found`)
+
+func (c *conns) sessionError(session string, err error) error {
+	if status.Code(err) != codes.NotFound || !sessionGone.MatchString(err.Error()) {
+		return err
+	}
+	c.dropSession(session)
+	return &sessionLostError{err}
+}
+
+// queryStream is a running query.
+type queryStream struct {
+	stream  grpc.ClientStream
+	conns   *conns
+	conn    *conn
+	session string
+	once    sync.Once
+}
+
+func (s *queryStream) recv() ([]byte, error) {
+	var m rawMessage
+	if err := s.stream.RecvMsg(&m); err != nil {
+		if err == io.EOF {
+			return nil, err
+		}
+		return nil, s.conns.sessionError(s.session, err)
+	}
+	s.conn.heard.Store(time.Now().UnixNano())
+	return m.data, nil
+}
+
+func (s *queryStream) close(silence time.Duration) {
+	s.once.Do(func() {
+		// A query may be silent alone; a connection on which all are gets no new ones.
+		dead := silence > 0 && time.Since(time.Unix(0, s.conn.heard.Load())) >= silence
+		s.conns.release(s.conn, dead)
+	})
+}
+
+// rawMessage is a message left as bytes.
+type rawMessage struct{ data []byte }
+
+// rawCodec leaves received messages as they are and encodes requests as usual. Each stream has its own, because it holds
+// the memory messages are copied to: gRPC takes its buffers back, and one copy into a chunk shared by several small
+// messages costs less than one allocation each.
+type rawCodec struct{ chunk []byte }
+
+// chunkBytes keeps idle partitions cheap: ten thousand of them hold 40 MB.
+const chunkBytes = 4 << 10
+
+func (c *rawCodec) Name() string { return "proto" }
+
+func (c *rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("changestream: cannot send a %T", v)
+	}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+func (c *rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(*rawMessage)
+	if !ok {
+		return fmt.Errorf("changestream: cannot receive a %T", v)
+	}
+	n := data.Len()
+	if n > cap(c.chunk)-len(c.chunk) {
+		c.chunk = make([]byte, 0, max(n, chunkBytes))
+	}
+	at := len(c.chunk)
+	c.chunk = c.chunk[:at+n]
+	data.CopyTo(c.chunk[at:])
+	m.data = c.chunk[at : at+n : at+n]
+	return nil
+}

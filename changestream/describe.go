@@ -1,0 +1,215 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// Info is what New found out about the stream.
+type Info struct {
+	// Stream is the stream's name in its own spelling.
+	Stream string
+	// Dialect is the database's: "GoogleSQL" or "PostgreSQL".
+	Dialect string
+	// Capture is the value capture type now in force; each Change carries the one it was written under.
+	Capture change.Capture
+	// Retention is the stream's retention_period as it was set, "" for Spanner's default.
+	Retention string
+}
+
+// describe fills in what the database says of itself and of the stream.
+func (r *Reader) describe(ctx context.Context) error {
+	options, err := r.rows(ctx, "SELECT option_value FROM information_schema.database_options WHERE option_name = 'database_dialect'")
+	if err != nil {
+		return err
+	}
+	if len(options) > 0 && strings.EqualFold(options[0][0], "POSTGRESQL") {
+		r.dialect = postgreSQL
+	}
+	streams, err := r.rows(ctx, "SELECT change_stream_name FROM information_schema.change_streams")
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, s := range streams {
+		names = append(names, s[0])
+		// GoogleSQL names ignore case; the functions of the PostgreSQL dialect do not.
+		if s[0] == r.opts.Stream || r.dialect == googleSQL && strings.EqualFold(s[0], r.opts.Stream) {
+			r.stream = s[0]
+		}
+	}
+	if r.stream == "" {
+		have := "it has none; make one with CREATE CHANGE STREAM"
+		if len(names) > 0 {
+			slices.Sort(names)
+			have = "it has " + strings.Join(names, ", ")
+		}
+		return fmt.Errorf("changestream: database %s has no change stream %s: %s", r.opts.Database, r.opts.Stream, have)
+	}
+	r.info = Info{Stream: r.stream, Dialect: r.dialect.String(), Capture: change.OldAndNewValues}
+	settings, err := r.rows(ctx, "SELECT option_name, option_value FROM information_schema.change_stream_options WHERE change_stream_name = '"+r.stream+"'")
+	if err != nil {
+		return err
+	}
+	for _, s := range settings {
+		switch s[0] {
+		case "partition_mode":
+			if strings.EqualFold(s[1], "MUTABLE_KEY_RANGE") {
+				return &UnsupportedError{
+					What:   fmt.Sprintf("change stream %s has partition_mode = 'MUTABLE_KEY_RANGE', which", r.stream),
+					Advice: "make a stream with partition_mode = 'IMMUTABLE_KEY_RANGE', the default, for this pipeline",
+				}
+			}
+		case "value_capture_type":
+			if r.info.Capture, err = parseCapture([]byte(s[1]), r.opts.PassUnknown); err != nil {
+				return fmt.Errorf("changestream: change stream %s: %w", r.stream, err)
+			}
+		case "retention_period":
+			r.info.Retention = s[1]
+		}
+	}
+	return r.seed(ctx)
+}
+
+type columnName struct{ schema, table, column string }
+
+// seed makes schema unions of the tables the stream watches, so that a first record that names few columns does not look
+// like the whole table.
+func (r *Reader) seed(ctx context.Context) error {
+	filter := " WHERE change_stream_name = '" + r.stream + "'"
+	tables, err := r.rows(ctx, "SELECT table_schema, table_name, all_columns FROM information_schema.change_stream_tables"+filter)
+	if err != nil {
+		return err
+	}
+	listed, err := r.rows(ctx, "SELECT table_schema, table_name, column_name FROM information_schema.change_stream_columns"+filter)
+	if err != nil {
+		return err
+	}
+	keys, err := r.rows(ctx, "SELECT table_schema, table_name, column_name FROM information_schema.index_columns WHERE index_type = 'PRIMARY_KEY'")
+	if err != nil {
+		return err
+	}
+	columns, err := r.rows(ctx, "SELECT table_schema, table_name, column_name, ordinal_position, is_generated, spanner_type FROM information_schema.columns")
+	if err != nil {
+		return err
+	}
+	isKey := map[columnName]bool{}
+	for _, k := range keys {
+		isKey[columnName{k[0], k[1], k[2]}] = true
+	}
+	watched := map[columnName]bool{} // a whole table has the column ""
+	for _, t := range tables {
+		if strings.EqualFold(t[2], "true") || strings.EqualFold(t[2], "YES") {
+			watched[columnName{t[0], t[1], ""}] = true
+		} else {
+			watched[columnName{t[0], t[1], "\x00"}] = true
+		}
+	}
+	for _, c := range listed {
+		watched[columnName{c[0], c[1], c[2]}] = true
+	}
+	// A stream FOR ALL lists no tables, and neither does one that watches nothing; seeding too much does no harm.
+	all := len(tables) == 0
+	type tableName struct{ schema, table string }
+	found := map[tableName][]change.Column{}
+	for _, c := range columns {
+		n := columnName{c[0], c[1], c[2]}
+		key := isKey[n]
+		if systemSchema(n.schema) ||
+			!all && !watched[columnName{n.schema, n.table, ""}] && !watched[n] && !(key && watched[columnName{n.schema, n.table, "\x00"}]) ||
+			!key && strings.EqualFold(c[4], "ALWAYS") { // generated columns are tracked only in the key
+			continue
+		}
+		typ := r.dialect.parseType(c[5])
+		if typ == nil {
+			continue // a record will tell
+		}
+		ordinal, err := strconv.Atoi(c[3])
+		if err != nil {
+			return fmt.Errorf("changestream: column %s.%s has the ordinal position %q", n.table, n.column, c[3])
+		}
+		t := tableName{n.schema, n.table}
+		found[t] = append(found[t], change.Column{Name: n.column, Type: typ, Key: key, Ordinal: ordinal})
+	}
+	for t, columns := range found {
+		slices.SortFunc(columns, func(a, b change.Column) int { return a.Ordinal - b.Ordinal })
+		name := t.table
+		if t.schema != "" && !(r.dialect == postgreSQL && t.schema == "public") {
+			name = t.schema + "." + t.table
+		}
+		r.unions.seedTable(name, columns)
+	}
+	return nil
+}
+
+func systemSchema(schema string) bool {
+	switch strings.ToLower(schema) {
+	case "information_schema", "spanner_sys", "pg_catalog", "spanner":
+		return true
+	}
+	return false
+}
+
+// rows runs a query of the information schema and answers its cells as text; NULL is "".
+func (r *Reader) rows(ctx context.Context, sql string) ([][]string, error) {
+	rs, err := r.conns.query(ctx, &sppb.ExecuteSqlRequest{Sql: sql, Transaction: strongRead()})
+	if err != nil {
+		advice := ""
+		switch status.Code(err) {
+		case codes.NotFound:
+			advice = " (check the database's name)"
+		case codes.PermissionDenied, codes.Unauthenticated:
+			advice = " (the account needs spanner.databases.select and spanner.sessions.create)"
+		}
+		if errors.Is(err, errClosed) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("changestream: asking %s about its schema%s: %w", r.opts.Database, advice, err)
+	}
+	out := make([][]string, 0, len(rs.GetRows()))
+	width := len(rs.GetMetadata().GetRowType().GetFields())
+	for _, row := range rs.GetRows() {
+		if len(row.GetValues()) != width {
+			return nil, fmt.Errorf("changestream: %s answers a row of %d values for %d columns to %q", r.opts.Database, len(row.GetValues()), width, sql)
+		}
+		cells := make([]string, width)
+		for i, v := range row.GetValues() {
+			cells[i] = v.GetStringValue()
+			if b, ok := v.AsInterface().(bool); ok {
+				cells[i] = strconv.FormatBool(b)
+			}
+		}
+		out = append(out, cells)
+	}
+	return out, nil
+}
+
+// Now answers Spanner's clock: the start for a pipeline that begins now.
+func (r *Reader) Now(ctx context.Context) (change.Timestamp, error) {
+	sql := "SELECT CURRENT_TIMESTAMP()"
+	if r.dialect == postgreSQL {
+		sql = "SELECT CURRENT_TIMESTAMP"
+	}
+	rows, err := r.rows(ctx, sql)
+	if err != nil {
+		return 0, err
+	}
+	if len(rows) != 1 || len(rows[0]) != 1 {
+		return 0, fmt.Errorf("changestream: %s does not tell the time", r.opts.Database)
+	}
+	t, err := parseTimestamp([]byte(rows[0][0]))
+	if err != nil {
+		return 0, fmt.Errorf("changestream: %s tells the time as %w", r.opts.Database, err)
+	}
+	return t, nil
+}

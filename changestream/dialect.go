@@ -1,0 +1,65 @@
+package changestream
+
+import (
+	"strconv"
+	"time"
+
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// dialect is the database's SQL dialect.
+type dialect uint8
+
+const (
+	googleSQL dialect = iota
+	postgreSQL
+)
+
+func (d dialect) String() string {
+	if d == postgreSQL {
+		return "PostgreSQL"
+	}
+	return "GoogleSQL"
+}
+
+func strongRead() *sppb.TransactionSelector {
+	return &sppb.TransactionSelector{Selector: &sppb.TransactionSelector_SingleUse{SingleUse: &sppb.TransactionOptions{
+		Mode: &sppb.TransactionOptions_ReadOnly_{ReadOnly: &sppb.TransactionOptions_ReadOnly{
+			TimestampBound: &sppb.TransactionOptions_ReadOnly_Strong{Strong: true},
+		}},
+	}}}
+}
+
+// readStream makes the request that reads a partition from start, or with the token "" the initial query's.
+func (d dialect) readStream(stream string, start change.Timestamp, token string, heartbeat time.Duration, tag string) *sppb.ExecuteSqlRequest {
+	req := &sppb.ExecuteSqlRequest{Transaction: strongRead()}
+	names := [3]string{"start", "token", "heartbeat"}
+	if d == postgreSQL {
+		names = [3]string{"p1", "p2", "p3"}
+		req.Sql = `SELECT * FROM "spanner"."read_json_` + stream + `"($1, NULL, $2, $3, NULL)`
+	} else {
+		req.Sql = "SELECT ChangeRecord FROM READ_" + stream +
+			"(start_timestamp => @start, end_timestamp => NULL, partition_token => @token, heartbeat_milliseconds => @heartbeat)"
+	}
+	tokenValue := structpb.NewNullValue() // NULL asks for the partitions; the empty string would not
+	if token != "" {
+		tokenValue = structpb.NewStringValue(token)
+	}
+	req.Params = &structpb.Struct{Fields: map[string]*structpb.Value{
+		names[0]: structpb.NewStringValue(start.String()),
+		names[1]: tokenValue,
+		names[2]: structpb.NewStringValue(strconv.FormatInt(heartbeat.Milliseconds(), 10)),
+	}}
+	req.ParamTypes = map[string]*sppb.Type{
+		names[0]: {Code: sppb.TypeCode_TIMESTAMP},
+		names[1]: {Code: sppb.TypeCode_STRING},
+		names[2]: {Code: sppb.TypeCode_INT64},
+	}
+	if tag != "" {
+		req.RequestOptions = &sppb.RequestOptions{RequestTag: tag}
+	}
+	return req
+}

@@ -1,0 +1,422 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// script is a source that plays one stream after another.
+type script struct {
+	mu      sync.Mutex
+	streams []*scripted
+	starts  []string // of the queries asked
+}
+
+// scripted is one query's stream.
+type scripted struct {
+	items   chan item
+	ctx     context.Context
+	silence time.Duration
+}
+
+type item struct {
+	b   []byte
+	err error
+}
+
+// play is a stream that sends messages ([]byte), pauses (time.Duration) and ends with an error.
+func play(steps ...any) *scripted {
+	s := &scripted{items: make(chan item)}
+	go func() {
+		for _, step := range steps {
+			switch v := step.(type) {
+			case []byte:
+				s.items <- item{b: v}
+			case time.Duration:
+				time.Sleep(v)
+			case error:
+				s.items <- item{err: v}
+			}
+		}
+	}()
+	return s
+}
+
+func (s *script) open(ctx context.Context, req *sppb.ExecuteSqlRequest) (messages, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.starts = append(s.starts, req.Params.Fields["start"].GetStringValue())
+	if len(s.streams) == 0 {
+		return nil, status.Error(codes.PermissionDenied, "the script is over")
+	}
+	next := s.streams[0]
+	s.streams = s.streams[1:]
+	next.ctx = ctx
+	return next, nil
+}
+
+func (s *scripted) recv() ([]byte, error) {
+	select {
+	case i := <-s.items:
+		return i.b, i.err
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+}
+
+func (s *scripted) close(silence time.Duration) { s.silence = silence }
+
+func scriptedReader(t *testing.T, s *script, o Options) *Reader {
+	t.Helper()
+	o.Database, o.Stream = testDatabase, "S"
+	o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	o, err := o.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Reader{opts: o, source: s, unions: newUnions(nil, o.Logger), stream: "S"}
+}
+
+// log is a frame in short: its changes' transactions, its promise, and its children.
+func logFrame(f *change.Frame) string {
+	var b strings.Builder
+	for _, c := range f.Changes {
+		fmt.Fprintf(&b, "%s@%d ", c.Position.Transaction, c.Position.Commit)
+	}
+	fmt.Fprintf(&b, "<=%d", f.Through)
+	for _, c := range f.Children {
+		fmt.Fprintf(&b, " +%s", c.Token)
+	}
+	if f.Ended {
+		b.WriteString(" end")
+	}
+	return b.String()
+}
+
+// readScript reads partition p, which starts at 1, after 0.
+func readScript(t *testing.T, r *Reader) ([]string, error) {
+	t.Helper()
+	var out []string
+	err := r.Read(t.Context(), part("p", 1), 0, func(f *change.Frame) error {
+		out = append(out, logFrame(f))
+		return nil
+	})
+	return out, err
+}
+
+func wantFrames(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Fatalf("frames:\n got %q\nwant %q", got, want)
+	}
+}
+
+func micro(t change.Timestamp) string { return t.String() }
+
+var childC = part("c", 100, "p")
+
+func TestReadHoldsUntilProven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{play(
+			message(cart(10, "2", "a").row()), time.Millisecond,
+			message(cart(10, "1", "b").row()), time.Millisecond, // the same timestamp in another order
+			message(cart(20, "3", "a").row()), time.Millisecond, // proves 19
+			message(heartbeatRow("1970-01-01T00:00:00.0000305Z")), time.Millisecond, // floored, proves 30
+			message(heartbeatRow("1970-01-01T00:00:00.000035Z")), time.Millisecond, // proves 34
+			message(cart(99, "4", "a").row()), time.Millisecond,
+			message(childRow(100, childC)), time.Millisecond,
+			message(childRow(100, childC, part("d", 100, "p"))), time.Millisecond,
+			io.EOF,
+		)}}
+		got, err := readScript(t, scriptedReader(t, s, Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantFrames(t, got, "<=9", "1@10 2@10 <=19", "3@20 <=30", "<=34", "<=98", "4@99 <=99", "<=99 +c +d end")
+	})
+}
+
+func TestReadGroupsWhatIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{play(
+			message(cart(10, "1", "a").row(), cart(20, "2", "a").row(), cart(30, "3", "a").row(), childRow(100, childC)), io.EOF,
+		)}}
+		got, err := readScript(t, scriptedReader(t, s, Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if joined := strings.Join(got, "|"); joined != "1@10 2@20 3@30 <=99 +c end" && joined != "1@10 2@20 3@30 <=99|<=99 +c end" {
+			t.Fatalf("frames: %q", got)
+		}
+	})
+}
+
+func TestReadFramesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var steps []any
+		for i := range 50 {
+			steps = append(steps, message(cart(change.Timestamp(10+i), "1", "a").row()))
+		}
+		s := &script{streams: []*scripted{play(append(steps, message(childRow(100, childC)), io.EOF)...)}}
+		r := scriptedReader(t, s, Options{MaxFrameBytes: 2000})
+		frames, changes := 0, 0
+		err := r.Read(t.Context(), part("p", 1), 0, func(f *change.Frame) error {
+			frames++
+			changes += len(f.Changes)
+			if f.Bytes > 4000 {
+				t.Errorf("a frame of %d bytes", f.Bytes)
+			}
+			return nil
+		})
+		if err != nil || changes != 50 || frames < 10 {
+			t.Fatalf("%d changes in %d frames: %v", changes, frames, err)
+		}
+	})
+}
+
+func TestReadTooLargeTimestamp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{play(message(cart(10, "1", "a").row()), message(cart(20, "2", "a").row(), cart(20, "3", "a").row(), cart(20, "4", "a").row()))}}
+		got, err := readScript(t, scriptedReader(t, s, Options{MaxTimestampBytes: 1500}))
+		var large *TooLargeError
+		if !errors.As(err, &large) || large.Commit != 20 {
+			t.Fatalf("got %v", err)
+		}
+		if got[len(got)-1] != "1@10 <=19" {
+			t.Fatalf("what was proven before is missing: %q", got)
+		}
+	})
+}
+
+func TestReadRetries(t *testing.T) {
+	for _, code := range []codes.Code{codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Aborted, codes.DeadlineExceeded, codes.Canceled, codes.Unknown} {
+		t.Run(code.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{streams: []*scripted{
+					play(message(cart(10, "1", "a").row()), message(cart(20, "2", "a").row()), time.Millisecond, status.Error(code, "broken")),
+					play(status.Error(code, "broken again")),
+					play(message(cart(20, "2", "a").row(), childRow(100, childC)), io.EOF),
+				}}
+				var retries []int
+				r := scriptedReader(t, s, Options{OnRetry: func(token string, attempt int, err error) { retries = append(retries, attempt) }})
+				began := time.Now()
+				got, err := readScript(t, r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				changes := strings.Join(got, " ")
+				if strings.Count(changes, "1@10") != 1 || strings.Count(changes, "2@20") != 1 {
+					t.Errorf("each change wants to come once: %q", got)
+				}
+				if want := []string{micro(1), micro(20), micro(20)}; !slices.Equal(s.starts, want) {
+					t.Errorf("queries started at %q, want %q", s.starts, want)
+				}
+				if !slices.Equal(retries, []int{1, 2}) {
+					t.Errorf("retries: %v", retries)
+				}
+				if d := time.Since(began); d < 150*time.Millisecond || d > 2*time.Second {
+					t.Errorf("the waits took %v", d)
+				}
+			})
+		})
+	}
+}
+
+// An unbounded query may end well without the partition's end; then nothing is finished.
+func TestReadEndWithoutChildren(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{
+			play(message(cart(10, "1", "a").row()), io.EOF),
+			play(io.EOF),
+			play(message(cart(10, "1", "a").row()), message(childRow(100, childC)), io.EOF),
+		}}
+		got, err := readScript(t, scriptedReader(t, s, Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if joined := strings.Join(got, "|"); strings.Count(joined, "1@10") != 1 || strings.Count(joined, "end") != 1 || !strings.HasSuffix(joined, "+c end") {
+			t.Fatalf("frames: %q", got)
+		}
+	})
+}
+
+// Children whose announcement broke off are announced again; the end is told once.
+func TestReadBreaksBetweenChildrenAndEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{
+			play(message(cart(10, "1", "a").row(), childRow(100, childC)), time.Second, status.Error(codes.Unavailable, "broken")),
+			play(message(childRow(100, childC)), io.EOF),
+		}}
+		got, err := readScript(t, scriptedReader(t, s, Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantFrames(t, got, "1@10 <=99", "<=99 +c end")
+		if s.starts[1] != micro(100) {
+			t.Fatalf("the second query started at %s; the partition's end is allowed, later is not", s.starts[1])
+		}
+	})
+}
+
+func TestReadSilentStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := play(message(heartbeatRow("1970-01-01T00:00:00.000031Z")))
+		s := &script{streams: []*scripted{silent, play(message(childRow(100, childC)), io.EOF)}}
+		r := scriptedReader(t, s, Options{Heartbeat: time.Second})
+		began := time.Now()
+		got, err := readScript(t, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got[0] != "<=30" || got[len(got)-1] != "<=99 +c end" {
+			t.Fatalf("frames: %q", got)
+		}
+		if d := time.Since(began); d < 10*time.Second || d > 20*time.Second {
+			t.Errorf("silence was noticed after %v", d)
+		}
+		if silent.silence != 15*time.Second {
+			t.Errorf("the connection was told of a silence of %v", silent.silence)
+		}
+	})
+}
+
+func TestReadBackoffGrowsAndIsBounded(t *testing.T) {
+	for attempt := 1; attempt < 100; attempt++ {
+		full := maxBackoff
+		if attempt < 9 {
+			full = minBackoff << (attempt - 1)
+		}
+		if d := backoff(attempt); d < full/2 || d > full {
+			t.Errorf("attempt %d waits %v, want %v to %v", attempt, d, full/2, full)
+		}
+	}
+}
+
+func TestReadFinalErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		code codes.Code
+		text string
+		want func(error) bool
+		say  string
+	}{
+		"retention": {codes.OutOfRange, "start_timestamp is too far in the past", func(err error) bool {
+			var e *LostError
+			return errors.As(err, &e) && e.From == 1 && e.Token == "p"
+		}, "incarnation"},
+		"token of another stream": {codes.InvalidArgument, "Partition token does not belong to this change stream", func(err error) bool {
+			var e *GoneError
+			return errors.As(err, &e) && e.Token == "p"
+		}, "dropped and made again"},
+		"dropped stream": {codes.InvalidArgument, "Table-valued function not found: READ_S", func(err error) bool {
+			var e *GoneError
+			return errors.As(err, &e)
+		}, "dropped"},
+		"dropped while reading": {codes.NotFound, "Change stream not found: S", func(err error) bool {
+			var e *GoneError
+			return errors.As(err, &e)
+		}, "dropped"},
+		"database gone":      {codes.NotFound, "Database not found", func(err error) bool { return true }, "check its name"},
+		"permission":         {codes.PermissionDenied, "no", func(err error) bool { return true }, "EXECUTE on its read function"},
+		"anything else":      {codes.Unimplemented, "no", func(err error) bool { return true }, "will not pass"},
+		"a broken heartbeat": {codes.InvalidArgument, "heartbeat", func(err error) bool { return true }, "not valid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &script{streams: []*scripted{play(status.Error(c.code, c.text))}}
+				_, err := readScript(t, scriptedReader(t, s, Options{}))
+				if err == nil || !c.want(err) || !strings.Contains(err.Error(), c.say) || status.Code(err) != c.code {
+					t.Fatalf("got %v", err)
+				}
+				if len(s.starts) != 1 {
+					t.Fatalf("%d queries for an error that will not pass", len(s.starts))
+				}
+			})
+		})
+	}
+}
+
+func TestReadStartInTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{play(status.Error(codes.OutOfRange, "too far in the future"))}}
+		start := change.TimestampOf(time.Now().Add(time.Hour))
+		err := scriptedReader(t, s, Options{}).Read(t.Context(), part("p", start), 0, func(*change.Frame) error { return nil })
+		var lost *LostError
+		if err == nil || errors.As(err, &lost) || !strings.Contains(err.Error(), "future") {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+func TestReadYieldError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{play(message(heartbeatRow("1970-01-01T00:00:01Z")))}}
+		full := errors.New("the disk is full")
+		err := scriptedReader(t, s, Options{}).Read(t.Context(), part("p", 1), 0, func(*change.Frame) error { return full })
+		if err != full {
+			t.Fatalf("got %v, want yield's own error", err)
+		}
+	})
+}
+
+func TestReadCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{play(message(heartbeatRow("1970-01-01T00:00:01Z")))}}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		err := scriptedReader(t, s, Options{}).Read(ctx, part("p", 1), 0, func(*change.Frame) error { return nil })
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+// A caller that takes its time is no silence, and what waits for it is bounded.
+func TestReadSlowCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var steps []any
+		for i := range 2000 {
+			steps = append(steps, message(cart(change.Timestamp(10+i), "1", "a").row()))
+		}
+		s := &script{streams: []*scripted{play(append(steps, message(childRow(10_000, part("c", 10_000))), io.EOF)...)}}
+		changes := 0
+		err := scriptedReader(t, s, Options{MaxFrameBytes: 64 << 10}).Read(t.Context(), part("p", 1), 0, func(f *change.Frame) error {
+			time.Sleep(time.Minute)
+			changes += len(f.Changes)
+			return nil
+		})
+		if err != nil || changes != 2000 || len(s.starts) != 1 {
+			t.Fatalf("%d changes by %d queries: %v", changes, len(s.starts), err)
+		}
+	})
+}
+
+func TestPartitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{
+			play(status.Error(codes.Unavailable, "broken")),
+			play(message(childRow(7, part("a", 7), part("b", 7))), message(childRow(7, part("c", 7))), io.EOF),
+		}}
+		got, err := scriptedReader(t, s, Options{}).Partitions(t.Context(), 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"a", "b", "c"}; !slices.Equal(tokens(got), want) || got[0].Start != 7 || got[0].Parents != nil {
+			t.Fatalf("got %+v", got)
+		}
+	})
+}
