@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"cloud.google.com/go/spanner"
+	databaseadmin "cloud.google.com/go/spanner/admin/database/apiv1"
+	"cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/emulator/official"
 	"github.com/spanledger/spanledger/state"
@@ -23,6 +25,8 @@ import (
 type backend struct {
 	// create makes a database with the statements and returns its name.
 	create func(t *testing.T, ddl ...string) string
+	// alter runs more statements on a database.
+	alter func(t *testing.T, database string, ddl ...string)
 	// options are a client's.
 	options []option.ClientOption
 }
@@ -41,6 +45,7 @@ func startOfficial(t *testing.T) backend {
 	p := official.SpannerForTest(t, official.SpannerOptions{})
 	return backend{
 		options: p.ClientOptions(),
+		alter:   func(t *testing.T, database string, ddl ...string) { alter(t, p.ClientOptions(), database, ddl...) },
 		create: func(t *testing.T, ddl ...string) string {
 			t.Helper()
 			name := fmt.Sprintf("projects/p1/instances/state/databases/db%d", databases.Add(1))
@@ -49,6 +54,22 @@ func startOfficial(t *testing.T) backend {
 			}
 			return name
 		},
+	}
+}
+
+func alter(t *testing.T, options []option.ClientOption, database string, ddl ...string) {
+	t.Helper()
+	admin, err := databaseadmin.NewDatabaseAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	op, err := admin.UpdateDatabaseDdl(t.Context(), &databasepb.UpdateDatabaseDdlRequest{Database: database, Statements: ddl})
+	if err == nil {
+		err = op.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -84,6 +105,7 @@ func TestSpanner(t *testing.T) {
 		t.Run("Partly", func(t *testing.T) { testPartlyFenced(t, b.client(t, database)) })
 		t.Run("Unchanged", func(t *testing.T) { testUnchanged(t, b.client(t, database)) })
 		t.Run("Workers", func(t *testing.T) { testWorkers(t, b.client(t, database)) })
+		t.Run("InitAgain", func(t *testing.T) { b.alter(t, database, state.DDL()...) })
 		t.Run("NoTables", func(t *testing.T) { testNoTables(t, b.client(t, b.create(t))) })
 		t.Run("NoDatabase", func(t *testing.T) {
 			missing := state.NewSpanner(b.client(t, database+"x"), state.SpannerOptions{})
@@ -228,6 +250,37 @@ func testTooLarge(t *testing.T, c *spanner.Client) {
 		if want := i == 3; ok != want || !want && err != nil || ok && (large.Unit != "bytes" || large.Token != "b") {
 			t.Errorf("chain %d: %v", i, err)
 		}
+	}
+	// Updates that fit singly, but not together because of what is stored, go one by one.
+	var updates []state.Update
+	for _, token := range []string{"child1", "child2", "child3"} {
+		u := state.Update{Token: token, Progress: []state.Progress{{Sink: "s", Through: 250, Chains: []state.ChainEnd{{Table: "small"}}}}}
+		for i := range 2 {
+			u.Progress[0].Chains = append(u.Progress[0].Chains, state.ChainEnd{Table: fmt.Sprint("t", i), State: make([]byte, 2000)})
+		}
+		if fenced, err := s.Commit(t.Context(), l, []state.Update{u}); err != nil || len(fenced) > 0 {
+			t.Fatal(fenced, err)
+		}
+		updates = append(updates, state.Update{Token: token, Progress: []state.Progress{{Sink: "s", Through: 260}}})
+	}
+	if fenced, err := s.Commit(t.Context(), l, updates); err != nil || len(fenced) > 0 {
+		t.Errorf("%q %v", fenced, err)
+	}
+	loaded, err := s.Load(t.Context(), "large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	for _, p := range loaded.Progress {
+		if p.Through == 260 && len(p.Chains) == 3 {
+			moved++
+		}
+	}
+	if moved != 3 {
+		t.Errorf("%d of 3 checkpoints moved", moved)
+	}
+	if fenced, err := s.Commit(t.Context(), state.Lease{Pipeline: "large", Incarnation: 1, Worker: "w"}, updates); err != nil || len(fenced) != 3 {
+		t.Errorf("fenced %q, %v", fenced, err)
 	}
 }
 

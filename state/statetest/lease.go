@@ -347,3 +347,43 @@ func testRestart(t *testing.T, open func(t *testing.T) state.Store) {
 		t.Errorf("the next process stored %+v", p)
 	}
 }
+
+// testParallel: the methods of one store may be called at once.
+func testParallel(t *testing.T, open func(t *testing.T) state.Store) {
+	h := startWith(t, open(t), "a", "b", "c", "d")
+	const rounds = 10
+	var wg sync.WaitGroup
+	for _, token := range []string{"a", "b", "c", "d"} {
+		wg.Go(func() {
+			for i := range int64(rounds) {
+				fenced, err := h.store.Commit(t.Context(), h.lease, []state.Update{{Token: token, Progress: through("s", change.Timestamp(200+i)),
+					Segments: []state.SinkSegment{h.segment("s", token, "t", 10*i, 10*i+9)}}})
+				if err != nil || len(fenced) > 0 {
+					t.Errorf("commit: fenced %q, %v", fenced, err)
+				}
+				if s, err := h.store.Load(t.Context(), h.Pipeline); err != nil || len(s.Partitions) != 4 {
+					t.Errorf("load: %+v, %v", s, err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range rounds {
+			if _, err := h.store.Open(t.Context(), h.Config); err != nil {
+				t.Errorf("open: %v", err)
+			}
+			if err := h.store.Segments(t.Context(), h.Pipeline, "s", func(change.Segment) error { return nil }); err != nil {
+				t.Errorf("segments: %v", err)
+			}
+		}
+	})
+	wg.Wait()
+	if n := len(h.segments("s")); n != 4*rounds {
+		t.Errorf("%d segments are stored, want %d", n, 4*rounds)
+	}
+	for _, p := range h.load().Progress {
+		if p.Through != 200+rounds-1 {
+			t.Errorf("%+v", p)
+		}
+	}
+}
