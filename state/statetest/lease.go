@@ -169,7 +169,7 @@ func testHostile(t *testing.T, open func(t *testing.T) state.Store) {
 		"chain without a table":       chain(state.ChainEnd{Through: position(150)}),
 		"chain's state too long":      chain(state.ChainEnd{Table: "t", Through: position(150), State: make([]byte, 4097)}),
 		"chain's position too early":  chain(state.ChainEnd{Table: "t", Through: position(-1)}),
-		"chain's position too long":   chain(state.ChainEnd{Table: "t", Through: change.Position{Transaction: long}}),
+		"chain's position too long":   chain(state.ChainEnd{Table: "t", Through: change.Position{Transaction: strings.Repeat("x", 40_000)}}),
 		"table nil":                   {Tables: []*change.Table{nil}},
 		"table without a name":        {Tables: []*change.Table{change.NewTable("", 1, nil)}},
 		"table without a version":     {Tables: []*change.Table{change.NewTable("t", 0, nil)}},
@@ -178,8 +178,11 @@ func testHostile(t *testing.T, open func(t *testing.T) state.Store) {
 		"segment of another token":    {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Chain.Token = "b" })},
 		"segment without a table":     {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Chain.Table = "" })},
 		"segment without a sink":      {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Sink = "" })},
-		"segment back to front":       {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.First, s.Last = s.Last, s.First })},
-		"segment's name not UTF-8":    {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Name = "\xff" })},
+		"segment's position too long": {Token: "a", Segments: segment(func(s *state.SinkSegment) {
+			s.First.Sequence, s.Last.Sequence, s.Last.Commit = long, long, 200
+		})},
+		"segment back to front":    {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.First, s.Last = s.Last, s.First })},
+		"segment's name not UTF-8": {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Name = "\xff" })},
 	} {
 		// A good update beside the bad one must not hide it.
 		if fenced, err := h.store.Commit(t.Context(), h.lease, []state.Update{u, {Children: children(100, nil, "beside")}}); err == nil {
