@@ -1,5 +1,7 @@
 package store
 
+import "strings"
+
 // Column is one column of a table. Columns are immutable; ALTER TABLE makes new ones.
 type Column struct {
 	Name string
@@ -16,6 +18,13 @@ type Column struct {
 	Generated string
 	// Default holds the expression's text of a column default, else "".
 	Default string
+	// Compute evaluates Generated over a row (whose other columns are set) or Default (over nil). It is pure but for the
+	// clock and random numbers, and nil where the column has neither.
+	Compute func(Row) (Value, error)
+	// Backfill is the value of this column in rows that were written before it was added; usually NULL.
+	Backfill Value
+	// Hidden columns are left out of SELECT *.
+	Hidden bool
 }
 
 // KeyPart names one column of a primary key or index.
@@ -27,15 +36,25 @@ type KeyPart struct {
 
 // Table is one version of a table's schema; it is immutable, so rows and change records may point at it for ever.
 type Table struct {
+	// ID names the table's storage: all versions of one table share it, and it is never reused.
+	ID int64
 	// Schema is the named schema, or "".
 	Schema string
 	Name   string
 	// Columns are in the order of their definition.
 	Columns []Column
 	Key     []KeyPart
-	// Parent is the interleaving parent's name, or "".
+	// LastOrdinal is the highest Column.Ordinal ever given.
+	LastOrdinal int
+	// Parent is the interleaving parent's name, or "". ParentEnforced is INTERLEAVE IN PARENT; without it (INTERLEAVE IN)
+	// the parent row need not exist.
 	Parent          string
+	ParentEnforced  bool
 	OnDeleteCascade bool
+	// RowDeletion is the text of the row deletion policy, e.g. "OLDER_THAN(c, INTERVAL 1 DAY)", or "".
+	RowDeletion string
+	// Constraints keeps the text of the table's constraints for printing; see package sql for what is enforced.
+	Constraints []string
 }
 
 // QualifiedName is the name a query and a change record use: "schema.table", or "table" in the default schema.
@@ -65,10 +84,10 @@ func (t *Table) IsKey(i int) bool {
 	return false
 }
 
-// ColumnIndex finds a column by its name, exactly, or returns -1.
+// ColumnIndex finds a column by its name, ignoring case as Spanner does, or returns -1.
 func (t *Table) ColumnIndex(name string) int {
 	for i := range t.Columns {
-		if t.Columns[i].Name == name {
+		if strings.EqualFold(t.Columns[i].Name, name) {
 			return i
 		}
 	}

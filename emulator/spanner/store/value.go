@@ -54,7 +54,7 @@ type Field struct {
 //
 //	Bool                    Int (0 or 1)
 //	Int64, Enum             Int
-//	Timestamp               Int, microseconds since 1970 for commit timestamps; see Nanos
+//	Timestamp               Int and Nanos, see below
 //	Date                    Int, days since 1970-01-01
 //	Float64, Float32        Float
 //	String, JSON, Numeric,
@@ -62,7 +62,8 @@ type Field struct {
 //	Bytes, Proto            Text, holding the raw bytes
 //	Array, Struct           List
 //
-// A Timestamp keeps nanoseconds: Int is seconds since 1970, and Nanos the rest (0..999,999,999).
+// A Timestamp keeps nanoseconds: Int is seconds since 1970, and Nanos the rest (0..999,999,999). Nanos -1 marks
+// PendingCommitTimestamp, which only a transaction's own buffer holds.
 type Value struct {
 	Valid bool
 	Nanos int32
@@ -97,6 +98,9 @@ func AppendKeyPart(dst []byte, t *Type, v Value, desc bool) []byte {
 			bits := math.Float64bits(v.Float)
 			if v.Float == 0 {
 				bits = 0 // -0 and +0 are one key
+			}
+			if v.Float != v.Float {
+				bits = ^uint64(0) // every NaN is one key, before all numbers
 			}
 			if bits&(1<<63) != 0 {
 				bits = ^bits
@@ -165,6 +169,50 @@ func Compare(t *Type, a, b Value) int {
 func b2i(b bool) int {
 	if b {
 		return 1
+	}
+	return 0
+}
+
+// KeyParts counts the whole key parts of t's primary key that k begins with.
+func KeyParts(t *Table, k Key) int {
+	b := []byte(k)
+	for n, p := range t.Key {
+		size := keyPartSize(t.Columns[p.Column].Type, b, p.Desc)
+		if size <= 0 || size > len(b) {
+			return n
+		}
+		b = b[size:]
+	}
+	return len(t.Key)
+}
+
+// keyPartSize is the length of the encoded key part that b begins with, or 0.
+func keyPartSize(t *Type, b []byte, desc bool) int {
+	var mask byte
+	if desc {
+		mask = 0xFF
+	}
+	if len(b) == 0 {
+		return 0
+	}
+	if b[0]^mask == 0 {
+		return 1
+	}
+	switch t.Code {
+	case Bool, Int64, Date, Enum, Float64, Float32:
+		return 9
+	case Timestamp:
+		return 13
+	case Numeric:
+		return 42
+	}
+	for i := 1; i+1 < len(b); i++ {
+		if b[i]^mask == 0 {
+			if b[i+1]^mask == 1 {
+				return i + 2
+			}
+			i++
+		}
 	}
 	return 0
 }

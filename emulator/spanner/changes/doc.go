@@ -1,0 +1,31 @@
+// Package changes is the change streams of the embedded Spanner: it turns the store's commits into change records, keeps
+// them by partition for the stream's retention, and serves the read function.
+//
+// # Neighbours
+//
+// Package store calls [Log.Observe] for each commit, in commit order, and [Log.ObserveSchema] for each DDL. The SQL layer
+// recognises the read function and checks the shape of its arguments; the gRPC layer then calls [Log.Query] and sends
+// the [Record] values it is given. The package knows neither SQL nor RPCs; it answers errors as gRPC statuses because
+// their codes are part of what a reader depends on.
+//
+// # Key space
+//
+// All rows a stream can watch lie in one order: first the name of the root of the row's interleaving hierarchy, then the
+// bytes of the primary key. An interleaved row's key begins with its parent's, so it follows the parent directly. A
+// partition owns ranges of this order; together the partitions alive at any commit timestamp cover all of it exactly
+// once, so each change lands in one partition. [Log.Split], [Log.Merge], [Log.Move] and [Log.Reassign] redraw the ranges
+// on command, and [Churn] does so by the clock.
+//
+// With immutable key ranges a redraw at T ends the old partitions and starts their children: a change committed exactly
+// at T is the child's. With mutable key ranges a change committed exactly at T still is the source's, and comes before
+// the source's partition event record at T.
+//
+// # Guarantees
+//
+//   - Within one query rows come in timestamp order, each once; a query with [Query.Resume] goes on exactly after the
+//     record the position came with.
+//   - A heartbeat at T follows every row at or below T of its partition, and never shares a timestamp with another row.
+//   - Every redraw lies above all commits observed and all heartbeats sent, so no promise is taken back.
+//   - The work of Observe grows with the changes of the commit and the logarithm of the number of partitions only. A
+//     partition without a reader costs no goroutine and no timer.
+package changes

@@ -1,0 +1,245 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/spanledger/spanledger/emulator/spanner/sql"
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+// databaseService is DatabaseAdmin; methods it lacks answer UNIMPLEMENTED.
+type databaseService struct {
+	databasepb.UnimplementedDatabaseAdminServer
+	s *Server
+}
+
+// applyDDL runs statements in order; it stops at the first that fails. Timestamps are those of the ones that ran.
+func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, err error) {
+	parsed := make([]*sql.DDL, len(statements))
+	for i, text := range statements {
+		if parsed[i], err = sql.ParseDDL(text); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range parsed {
+		us, err := d.store.UpdateSchema(func(s *store.Schema, at int64) (*store.Schema, error) {
+			return p.Apply(s, at, d.store.NewObjectID)
+		})
+		if err != nil {
+			return at, err
+		}
+		at = append(at, micros(us))
+	}
+	return at, nil
+}
+
+func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.CreateDatabaseRequest) (*longrunningpb.Operation, error) {
+	id, err := sql.DatabaseName(r.GetCreateStatement())
+	if err != nil {
+		return nil, err
+	}
+	name := r.GetParent() + "/databases/" + id
+	if !databaseName.MatchString(name) {
+		return nil, errorf(codes.InvalidArgument, "%q is not a database name (ids have 2 to 30 lower-case letters, digits, underscores and hyphens)", name)
+	}
+	switch r.GetDatabaseDialect() {
+	case databasepb.DatabaseDialect_DATABASE_DIALECT_UNSPECIFIED, databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL:
+	default:
+		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the dialect %v", r.GetDatabaseDialect())
+	}
+	c := &a.s.catalog
+	c.mu.Lock()
+	_, known := c.instances[r.GetParent()]
+	_, dup := c.databases[name]
+	c.mu.Unlock()
+	if !known {
+		return nil, missingInstance(r.GetParent())
+	}
+	if dup {
+		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
+	}
+	d := c.newDatabase(name)
+	if _, err := d.applyDDL(r.GetExtraStatements()); err != nil {
+		d.log.Close()
+		return nil, err
+	}
+	c.mu.Lock()
+	if c.databases[name] != nil || c.closed {
+		c.mu.Unlock()
+		d.log.Close()
+		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
+	}
+	c.databases[name] = d
+	c.mu.Unlock()
+	return a.s.done(name, "", &databasepb.CreateDatabaseMetadata{Database: name}, c.databaseProto(d))
+}
+
+func (a *databaseService) find(name string) (*Database, error) {
+	if d := a.s.catalog.database(name); d != nil {
+		return d, nil
+	}
+	return nil, missingDatabase(name)
+}
+
+func (a *databaseService) GetDatabase(_ context.Context, r *databasepb.GetDatabaseRequest) (*databasepb.Database, error) {
+	d, err := a.find(r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return a.s.catalog.databaseProto(d), nil
+}
+
+func (a *databaseService) ListDatabases(_ context.Context, r *databasepb.ListDatabasesRequest) (*databasepb.ListDatabasesResponse, error) {
+	c := &a.s.catalog
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.instances[r.GetParent()]; !ok {
+		return nil, missingInstance(r.GetParent())
+	}
+	names, next, err := page(childrenOf(c.databases, r.GetParent()), r.GetPageSize(), r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	out := &databasepb.ListDatabasesResponse{NextPageToken: next}
+	for _, n := range names {
+		out.Databases = append(out.Databases, c.databaseProto(c.databases[n]))
+	}
+	return out, nil
+}
+
+var operationID = regexp.MustCompile(`^[a-z][a-z0-9_]{0,127}$`)
+
+func (a *databaseService) UpdateDatabaseDdl(_ context.Context, r *databasepb.UpdateDatabaseDdlRequest) (*longrunningpb.Operation, error) {
+	d, err := a.find(r.GetDatabase())
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetStatements()) == 0 {
+		return nil, errorf(codes.InvalidArgument, "UpdateDatabaseDdl needs at least one statement")
+	}
+	if id := r.GetOperationId(); id != "" {
+		if !operationID.MatchString(id) {
+			return nil, errorf(codes.InvalidArgument, "%q is not an operation id", id)
+		}
+		c := &a.s.catalog
+		c.mu.Lock()
+		_, dup := c.ops[d.name+"/operations/"+id]
+		c.mu.Unlock()
+		if dup {
+			return nil, errorf(codes.AlreadyExists, "the operation %s already exists", id)
+		}
+	}
+	meta := &databasepb.UpdateDatabaseDdlMetadata{Database: d.name, Statements: r.GetStatements()}
+	at, err := d.applyDDL(r.GetStatements())
+	meta.CommitTimestamps = at
+	op, packErr := a.s.done(d.name, r.GetOperationId(), meta, &emptypb.Empty{})
+	if packErr != nil {
+		return nil, packErr
+	}
+	if err == nil {
+		return op, nil
+	}
+	if len(at) == 0 {
+		return nil, err
+	}
+	// Statements before the failing one stay: the operation tells which, and fails.
+	op = proto.Clone(op).(*longrunningpb.Operation)
+	op.Result = &longrunningpb.Operation_Error{Error: status.Convert(err).Proto()}
+	a.s.catalog.finish(op)
+	return op, nil
+}
+
+func (a *databaseService) GetDatabaseDdl(_ context.Context, r *databasepb.GetDatabaseDdlRequest) (*databasepb.GetDatabaseDdlResponse, error) {
+	d, err := a.find(r.GetDatabase())
+	if err != nil {
+		return nil, err
+	}
+	out := &databasepb.GetDatabaseDdlResponse{Statements: sql.PrintDDL(d.store.Schema())}
+	_, id, _ := cutLast(d.name, "/")
+	for name, value := range d.store.Schema().Options {
+		out.Statements = append(out.Statements, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", id, name, value))
+	}
+	return out, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	for i := len(s) - len(sep); i >= 0; i-- {
+		if s[i:i+len(sep)] == sep {
+			return s[:i], s[i+len(sep):], true
+		}
+	}
+	return "", s, false
+}
+
+func (a *databaseService) DropDatabase(_ context.Context, r *databasepb.DropDatabaseRequest) (*emptypb.Empty, error) {
+	c := &a.s.catalog
+	c.mu.Lock()
+	d := c.databases[r.GetDatabase()]
+	delete(c.databases, r.GetDatabase())
+	c.mu.Unlock()
+	if d != nil {
+		d.log.Close()
+	}
+	return &emptypb.Empty{}, nil
+}
+
+// operationService answers for operations, all of which are finished when they are made.
+type operationService struct {
+	longrunningpb.UnimplementedOperationsServer
+	s *Server
+}
+
+func (o *operationService) GetOperation(_ context.Context, r *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
+	c := &o.s.catalog
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if op := c.ops[r.GetName()]; op != nil {
+		return op, nil
+	}
+	return nil, errorf(codes.NotFound, "Operation not found: %s", r.GetName())
+}
+
+func (o *operationService) WaitOperation(ctx context.Context, r *longrunningpb.WaitOperationRequest) (*longrunningpb.Operation, error) {
+	return o.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: r.GetName()})
+}
+
+func (o *operationService) ListOperations(_ context.Context, r *longrunningpb.ListOperationsRequest) (*longrunningpb.ListOperationsResponse, error) {
+	c := &o.s.catalog
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names, next, err := page(childrenOf(c.ops, r.GetName()), r.GetPageSize(), r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	out := &longrunningpb.ListOperationsResponse{NextPageToken: next}
+	for _, n := range names {
+		out.Operations = append(out.Operations, c.ops[n])
+	}
+	return out, nil
+}
+
+func (o *operationService) CancelOperation(ctx context.Context, r *longrunningpb.CancelOperationRequest) (*emptypb.Empty, error) {
+	_, err := o.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: r.GetName()})
+	return &emptypb.Empty{}, err
+}
+
+func (o *operationService) DeleteOperation(_ context.Context, r *longrunningpb.DeleteOperationRequest) (*emptypb.Empty, error) {
+	c := &o.s.catalog
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.ops[r.GetName()]; !ok {
+		return nil, errorf(codes.NotFound, "Operation not found: %s", r.GetName())
+	}
+	delete(c.ops, r.GetName())
+	return &emptypb.Empty{}, nil
+}

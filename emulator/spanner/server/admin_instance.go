@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	instancepb "cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// instanceService is InstanceAdmin; methods it lacks answer UNIMPLEMENTED.
+type instanceService struct {
+	instancepb.UnimplementedInstanceAdminServer
+	s *Server
+}
+
+const emulatorConfig = "/instanceConfigs/emulator-config"
+
+func configOf(project string) *instancepb.InstanceConfig {
+	return &instancepb.InstanceConfig{
+		Name: project + emulatorConfig, DisplayName: "Spanledger embedded Spanner",
+		ConfigType: instancepb.InstanceConfig_GOOGLE_MANAGED, State: instancepb.InstanceConfig_READY,
+	}
+}
+
+func (a *instanceService) ListInstanceConfigs(_ context.Context, r *instancepb.ListInstanceConfigsRequest) (*instancepb.ListInstanceConfigsResponse, error) {
+	if !projectName.MatchString(r.GetParent()) {
+		return nil, errorf(codes.InvalidArgument, "invalid project name %q", r.GetParent())
+	}
+	return &instancepb.ListInstanceConfigsResponse{InstanceConfigs: []*instancepb.InstanceConfig{configOf(r.GetParent())}}, nil
+}
+
+func (a *instanceService) GetInstanceConfig(_ context.Context, r *instancepb.GetInstanceConfigRequest) (*instancepb.InstanceConfig, error) {
+	project, ok := cutSuffix(r.GetName(), emulatorConfig)
+	if !ok || !projectName.MatchString(project) {
+		return nil, errorf(codes.NotFound, "Instance Config not found: %s", r.GetName())
+	}
+	return configOf(project), nil
+}
+
+func cutSuffix(s, suffix string) (string, bool) {
+	if len(s) < len(suffix) || s[len(s)-len(suffix):] != suffix {
+		return s, false
+	}
+	return s[:len(s)-len(suffix)], true
+}
+
+func (a *instanceService) CreateInstance(_ context.Context, r *instancepb.CreateInstanceRequest) (*longrunningpb.Operation, error) {
+	name := r.GetParent() + "/instances/" + r.GetInstanceId()
+	if !instanceName.MatchString(name) {
+		return nil, errorf(codes.InvalidArgument, "invalid CreateInstance request: %q is not an instance name (ids have 2 to 64 lower-case letters, digits and hyphens)", name)
+	}
+	in := &instancepb.Instance{}
+	if r.GetInstance() != nil {
+		in = proto.Clone(r.GetInstance()).(*instancepb.Instance)
+	}
+	in.Name, in.State = name, instancepb.Instance_READY
+	in.CreateTime = timestamppb.New(a.s.catalog.clock.Now())
+	in.UpdateTime = in.CreateTime
+	c := &a.s.catalog
+	c.mu.Lock()
+	_, dup := c.instances[name]
+	if !dup {
+		c.instances[name] = in
+	}
+	c.mu.Unlock()
+	if dup {
+		return nil, errorf(codes.AlreadyExists, "Instance already exists: %s", name)
+	}
+	meta := &instancepb.CreateInstanceMetadata{Instance: in, StartTime: in.CreateTime, EndTime: in.CreateTime}
+	return a.s.done(name, "", meta, in)
+}
+
+// done makes a finished operation and remembers it.
+func (s *Server) done(owner, id string, meta, response proto.Message) (*longrunningpb.Operation, error) {
+	m, err := anypb.New(meta)
+	if err != nil {
+		return nil, errorf(codes.Internal, "packing operation metadata: %v", err)
+	}
+	res, err := anypb.New(response)
+	if err != nil {
+		return nil, errorf(codes.Internal, "packing operation response: %v", err)
+	}
+	if id == "" {
+		s.catalog.mu.Lock()
+		s.catalog.nextOp++
+		id = fmt.Sprintf("_auto_%d", s.catalog.nextOp)
+		s.catalog.mu.Unlock()
+	}
+	op := &longrunningpb.Operation{Name: owner + "/operations/" + id, Metadata: m, Done: true, Result: &longrunningpb.Operation_Response{Response: res}}
+	s.catalog.finish(op)
+	return op, nil
+}
+
+func (a *instanceService) GetInstance(_ context.Context, r *instancepb.GetInstanceRequest) (*instancepb.Instance, error) {
+	c := &a.s.catalog
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if in := c.instances[r.GetName()]; in != nil {
+		return proto.Clone(in).(*instancepb.Instance), nil
+	}
+	return nil, missingInstance(r.GetName())
+}
+
+func (a *instanceService) ListInstances(_ context.Context, r *instancepb.ListInstancesRequest) (*instancepb.ListInstancesResponse, error) {
+	if !projectName.MatchString(r.GetParent()) {
+		return nil, errorf(codes.InvalidArgument, "invalid project name %q", r.GetParent())
+	}
+	if r.GetFilter() != "" {
+		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support filters in ListInstances")
+	}
+	c := &a.s.catalog
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names, next, err := page(childrenOf(c.instances, r.GetParent()), r.GetPageSize(), r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	out := &instancepb.ListInstancesResponse{NextPageToken: next}
+	for _, n := range names {
+		out.Instances = append(out.Instances, proto.Clone(c.instances[n]).(*instancepb.Instance))
+	}
+	return out, nil
+}
+
+func (a *instanceService) DeleteInstance(_ context.Context, r *instancepb.DeleteInstanceRequest) (*emptypb.Empty, error) {
+	c := &a.s.catalog
+	c.mu.Lock()
+	var dropped []*Database
+	for _, n := range childrenOf(c.databases, r.GetName()) {
+		dropped = append(dropped, c.databases[n])
+		delete(c.databases, n)
+	}
+	delete(c.instances, r.GetName())
+	c.mu.Unlock()
+	for _, d := range dropped {
+		d.log.Close()
+	}
+	return &emptypb.Empty{}, nil
+}

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"math"
+	"strings"
+	"time"
+
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/spanledger/spanledger/emulator/spanner/changes"
+	"github.com/spanledger/spanledger/emulator/spanner/sql"
+)
+
+// changeStreamResume leads the resume tokens of change-stream queries.
+const changeStreamResume = "C"
+
+// changeStream answers one call of a read function: one message for each record, each with a resume token of its own.
+func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.ExecuteSqlRequest, st *sql.Statement, stream sppb.Spanner_ExecuteStreamingSqlServer) error {
+	ro, err := singleUse(r.GetTransaction())
+	if err != nil {
+		return err
+	}
+	d := ses.db
+	ps, err := params(r.GetParams(), r.GetParamTypes())
+	if err != nil {
+		return err
+	}
+	q, err := st.ChangeStreamQuery(d.store.Schema(), ps)
+	if err != nil {
+		return err
+	}
+	resume, mine := strings.CutPrefix(string(r.GetResumeToken()), changeStreamResume)
+	if len(r.GetResumeToken()) > 0 && !mine {
+		return errorf(codes.InvalidArgument, "the resume token is not one of this query's")
+	}
+	row, err := d.log.RowType(q.Stream)
+	if err != nil {
+		return err
+	}
+	meta := &sppb.ResultSetMetadata{RowType: row}
+	if ro.GetReturnReadTimestamp() {
+		// A stream has no one read timestamp; Spanner answers this marker, the greatest but one of its timestamps.
+		meta.Transaction = &sppb.Transaction{ReadTimestamp: markerTimestamp}
+	}
+	query := changes.Query{
+		Stream: q.Stream, Start: q.Start, End: q.End, Token: q.Token, HeartbeatMillis: q.HeartbeatMillis,
+		ReadOptions: q.ReadOptions, Resume: resume,
+	}
+	err = d.log.Query(ctx, query, func(rec changes.Record) error {
+		f := &rawFrame{value: rec.Wire(), token: changeStreamResume + rec.Resume, meta: meta}
+		meta = nil
+		return stream.SendMsg(f)
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Send(&sppb.PartialResultSet{Metadata: meta, Last: true})
+}
+
+// markerTimestamp is int64 max − 1 microseconds, capped by what a Timestamp can hold.
+var markerTimestamp = func() *timestamppb.Timestamp {
+	t := timestamppb.New(time.UnixMicro(math.MaxInt64 - 1))
+	if t.CheckValid() != nil {
+		t = timestamppb.New(time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC))
+	}
+	return t
+}()
+
+// singleUse checks that a change-stream query runs as a single-use strong read.
+func singleUse(sel *sppb.TransactionSelector) (*sppb.TransactionOptions_ReadOnly, error) {
+	switch x := sel.GetSelector().(type) {
+	case nil:
+		return nil, nil
+	case *sppb.TransactionSelector_SingleUse:
+		switch m := x.SingleUse.GetMode().(type) {
+		case nil:
+			return nil, nil
+		case *sppb.TransactionOptions_ReadOnly_:
+			switch m.ReadOnly.GetTimestampBound().(type) {
+			case nil, *sppb.TransactionOptions_ReadOnly_Strong:
+				return m.ReadOnly, nil
+			}
+		}
+		return nil, errorf(codes.InvalidArgument, "Change stream queries must be strong reads: the single-use transaction must be read-only with the strong timestamp bound.")
+	}
+	return nil, errorf(codes.InvalidArgument, "Change stream queries must run in a single-use read-only transaction.")
+}

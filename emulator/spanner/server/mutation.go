@@ -1,0 +1,199 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+// mutations translates a commit's mutations under one schema version.
+func mutations(s *store.Schema, in []*sppb.Mutation) ([]store.Mutation, error) {
+	out := make([]store.Mutation, 0, len(in))
+	for i, m := range in {
+		var op store.MutationOp
+		var w *sppb.Mutation_Write
+		switch x := m.GetOperation().(type) {
+		case *sppb.Mutation_Insert:
+			op, w = store.InsertRow, x.Insert
+		case *sppb.Mutation_Update:
+			op, w = store.UpdateRow, x.Update
+		case *sppb.Mutation_InsertOrUpdate:
+			op, w = store.InsertOrUpdateRow, x.InsertOrUpdate
+		case *sppb.Mutation_Replace:
+			op, w = store.ReplaceRow, x.Replace
+		case *sppb.Mutation_Delete_:
+			t, err := tableNamed(s, x.Delete.GetTable())
+			if err != nil {
+				return nil, err
+			}
+			ranges, err := keySet(tableKey(t), t.QualifiedName(), x.Delete.GetKeySet())
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, store.Mutation{Op: store.DeleteRows, Table: t, Ranges: ranges})
+			continue
+		case nil:
+			return nil, store.Errorf(codes.InvalidArgument, "mutation %d has no operation", i)
+		default:
+			return nil, store.Errorf(codes.Unimplemented, "the embedded Spanner does not support mutations of kind %T", x)
+		}
+		t, err := tableNamed(s, w.GetTable())
+		if err != nil {
+			return nil, err
+		}
+		sm := store.Mutation{Op: op, Table: t}
+		if sm.Columns, err = columnsNamed(t, w.GetColumns()); err != nil {
+			return nil, err
+		}
+		for _, list := range w.GetValues() {
+			values := list.GetValues()
+			if len(values) != len(sm.Columns) {
+				return nil, store.Errorf(codes.InvalidArgument, "a mutation of table %s names %d columns and has a row of %d values", t.QualifiedName(), len(sm.Columns), len(values))
+			}
+			row := make(store.Row, len(values))
+			for j, p := range values {
+				c := &t.Columns[sm.Columns[j]]
+				if row[j], err = decodeColumn(c, p); err != nil {
+					return nil, store.Errorf(codes.FailedPrecondition, "invalid value for column %s in table %s: %v", c.Name, t.QualifiedName(), err)
+				}
+			}
+			sm.Rows = append(sm.Rows, row)
+		}
+		out = append(out, sm)
+	}
+	return out, nil
+}
+
+func tableNamed(s *store.Schema, name string) (*store.Table, error) {
+	if name == "" {
+		return nil, store.Errorf(codes.InvalidArgument, "the table name is missing")
+	}
+	if t := s.Table(name); t != nil {
+		return t, nil
+	}
+	return nil, store.Errorf(codes.NotFound, "Table not found: %s", name)
+}
+
+func columnsNamed(t *store.Table, names []string) ([]int, error) {
+	out := make([]int, len(names))
+	seen := make([]bool, len(t.Columns))
+	for i, n := range names {
+		c := t.ColumnIndex(n)
+		if c < 0 {
+			return nil, store.Errorf(codes.NotFound, "Column not found in table %s: %s", t.QualifiedName(), n)
+		}
+		if seen[c] {
+			return nil, store.Errorf(codes.InvalidArgument, "column %s of table %s is named twice", n, t.QualifiedName())
+		}
+		seen[c] = true
+		out[i] = c
+	}
+	return out, nil
+}
+
+// keyPart is one part of the key that a key set is about.
+type keyPart struct {
+	column *store.Column
+	desc   bool
+}
+
+func tableKey(t *store.Table) []keyPart {
+	out := make([]keyPart, len(t.Key))
+	for i, p := range t.Key {
+		out[i] = keyPart{&t.Columns[p.Column], p.Desc}
+	}
+	return out
+}
+
+func indexKey(x *store.Index, t *store.Table) []keyPart {
+	out := make([]keyPart, len(x.Key))
+	for i, p := range x.Key {
+		out[i] = keyPart{&t.Columns[p.Column], p.Desc}
+	}
+	return out
+}
+
+func encodeKey(parts []keyPart, where string, list *structpb.ListValue, whole bool) (store.Key, error) {
+	values := list.GetValues()
+	if len(values) > len(parts) || whole && len(values) < len(parts) {
+		return "", store.Errorf(codes.InvalidArgument, "a key of %s has %d parts, not %d", where, len(parts), len(values))
+	}
+	var b []byte
+	for i, p := range values {
+		v, err := decodeColumn(parts[i].column, p)
+		if err != nil {
+			return "", store.Errorf(codes.InvalidArgument, "invalid key part %s of %s: %v", parts[i].column.Name, where, err)
+		}
+		b = store.AppendKeyPart(b, parts[i].column.Type, v, parts[i].desc)
+	}
+	return store.Key(b), nil
+}
+
+// keySet translates a key set into encoded ranges, in key order and without overlaps.
+func keySet(parts []keyPart, where string, ks *sppb.KeySet) ([]store.Range, error) {
+	if ks.GetAll() {
+		return []store.Range{{}}, nil
+	}
+	var out []store.Range
+	for _, k := range ks.GetKeys() {
+		key, err := encodeKey(parts, where, k, true)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, store.PrefixRange(key))
+	}
+	for _, r := range ks.GetRanges() {
+		var kr store.Range
+		var err error
+		switch s := r.GetStartKeyType().(type) {
+		case *sppb.KeyRange_StartClosed:
+			kr.Start, err = encodeKey(parts, where, s.StartClosed, false)
+		case *sppb.KeyRange_StartOpen:
+			if kr.Start, err = encodeKey(parts, where, s.StartOpen, false); err == nil {
+				if kr.Start = store.PrefixEnd(kr.Start); kr.Start == "" {
+					continue
+				}
+			}
+		default:
+			return nil, store.Errorf(codes.InvalidArgument, "a key range of %s has no start", where)
+		}
+		if err != nil {
+			return nil, err
+		}
+		empty := false
+		switch e := r.GetEndKeyType().(type) {
+		case *sppb.KeyRange_EndClosed:
+			kr.End, err = encodeKey(parts, where, e.EndClosed, false)
+			kr.End = store.PrefixEnd(kr.End)
+		case *sppb.KeyRange_EndOpen:
+			kr.End, err = encodeKey(parts, where, e.EndOpen, false)
+			empty = kr.End == ""
+		default:
+			return nil, store.Errorf(codes.InvalidArgument, "a key range of %s has no end", where)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if empty || kr.End != "" && kr.End <= kr.Start {
+			continue
+		}
+		out = append(out, kr)
+	}
+	slices.SortFunc(out, func(a, b store.Range) int { return cmp.Compare(a.Start, b.Start) })
+	merged := out[:0]
+	for _, r := range out {
+		if n := len(merged); n > 0 && (merged[n-1].End == "" || r.Start < merged[n-1].End) {
+			if merged[n-1].End != "" && (r.End == "" || r.End > merged[n-1].End) {
+				merged[n-1].End = r.End
+			}
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged, nil
+}

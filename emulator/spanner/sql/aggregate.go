@@ -1,0 +1,501 @@
+package sql
+
+import (
+	"math/big"
+	"strings"
+
+	"github.com/cloudspannerecosystem/memefish/ast"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+// grouping is the level above GROUP BY: its rows hold the values of the grouping expressions, then of the aggregates.
+type grouping struct {
+	base  *compiler
+	names []string // the text of the grouping expressions
+	exprs []*expr
+	aggs  []*aggregate
+	texts []string // the text of the aggregate calls
+}
+
+// aggregate is one aggregate call.
+type aggregate struct {
+	typ      *store.Type
+	arg      *expr // nil for COUNT(*)
+	distinct bool
+	start    func() accumulator
+}
+
+// accumulator takes values and gives their aggregate.
+type accumulator interface {
+	add(v store.Value) error
+	result() (store.Value, error)
+}
+
+var aggregateNames = map[string]bool{
+	"COUNT": true, "SUM": true, "MIN": true, "MAX": true, "AVG": true, "ARRAY_AGG": true, "STRING_AGG": true,
+	"COUNTIF": true, "LOGICAL_AND": true, "LOGICAL_OR": true, "ANY_VALUE": true,
+}
+
+func isAggregate(e ast.Node) bool {
+	switch e := e.(type) {
+	case *ast.CountStarExpr:
+		return true
+	case *ast.CallExpr:
+		return len(e.Func.Idents) == 1 && aggregateNames[strings.ToUpper(e.Func.Idents[0].Name)]
+	}
+	return false
+}
+
+// hasAggregate looks for aggregate calls outside sub-queries.
+func hasAggregate(e ast.Node) bool {
+	found := false
+	ast.Inspect(e, func(n ast.Node) bool {
+		if n == nil {
+			return false
+		}
+		if _, sub := n.(ast.QueryExpr); sub {
+			return false
+		}
+		found = found || isAggregate(n)
+		return !found
+	})
+	return found
+}
+
+// group makes the grouping of a SELECT, or nil if it neither groups nor aggregates.
+func (c *compiler) group(e *ast.Select, list []item, order *ast.OrderBy) (*grouping, error) {
+	need := e.GroupBy != nil || e.Having != nil
+	for _, it := range list {
+		need = need || it.tree != nil && hasAggregate(it.tree)
+	}
+	if order != nil {
+		for _, o := range order.Items {
+			need = need || hasAggregate(o.Expr)
+		}
+	}
+	if !need {
+		return nil, nil
+	}
+	g := &grouping{base: c}
+	if e.GroupBy == nil {
+		return g, nil
+	}
+	for _, t := range e.GroupBy.Exprs {
+		tree := t
+		switch x := t.(type) {
+		case *ast.IntLiteral:
+			n, err := parseInt(x.Value, x.Base)
+			if err != nil || n < 1 || n > int64(len(list)) || list[n-1].tree == nil {
+				return nil, invalid("GROUP BY column number is out of range: %s", x.Value)
+			}
+			tree = list[n-1].tree
+		case *ast.Ident:
+			if _, _, _, ok, _ := c.scope.find("", x.Name); !ok {
+				for _, it := range list {
+					if it.tree != nil && strings.EqualFold(it.name, x.Name) {
+						tree = it.tree
+					}
+				}
+			}
+		}
+		x, err := c.expr(tree)
+		if err != nil {
+			return nil, err
+		}
+		if !isComparable(x.typ) {
+			return nil, invalid("Grouping by expressions of type %s is not allowed", TypeName(x.typ))
+		}
+		g.names = append(g.names, strings.ToLower(tree.SQL()))
+		g.exprs = append(g.exprs, x)
+	}
+	return g, nil
+}
+
+// lookup finds what an expression is above GROUP BY: a grouping expression or an aggregate. It returns nil for others,
+// which are then compiled from their parts.
+func (g *grouping) lookup(e ast.Expr) (*expr, error) {
+	switch e.(type) {
+	case *ast.Ident, *ast.Path, *ast.CallExpr, *ast.CountStarExpr, *ast.BinaryExpr, *ast.CastExpr, *ast.IfExpr, *ast.CaseExpr, *ast.SelectorExpr:
+	default:
+		return nil, nil
+	}
+	text := strings.ToLower(e.SQL())
+	for i, n := range g.names {
+		if n == text {
+			return slotExpr(i, g.exprs[i].typ, 0), nil
+		}
+	}
+	// A column may be grouped under its bare name and used with its table's, or the other way round.
+	if x := g.sameColumn(e); x != nil {
+		return x, nil
+	}
+	if !isAggregate(e) {
+		return nil, nil
+	}
+	for i, t := range g.texts {
+		if t == text {
+			return slotExpr(len(g.exprs)+i, g.aggs[i].typ, 0), nil
+		}
+	}
+	a, err := g.base.aggregate(e)
+	if err != nil {
+		return nil, err
+	}
+	g.texts = append(g.texts, text)
+	g.aggs = append(g.aggs, a)
+	return slotExpr(len(g.exprs)+len(g.aggs)-1, a.typ, 0), nil
+}
+
+func (g *grouping) sameColumn(e ast.Expr) *expr {
+	slotOf := func(text string) int {
+		rel, name, ok := strings.Cut(strings.ReplaceAll(text, "`", ""), ".")
+		if !ok {
+			rel, name = "", rel
+		}
+		slot, _, up, ok, err := g.base.scope.find(rel, name)
+		if !ok || err != nil || up > 0 {
+			return -1
+		}
+		return slot
+	}
+	switch e.(type) {
+	case *ast.Ident, *ast.Path:
+	default:
+		return nil
+	}
+	want := slotOf(e.SQL())
+	if want < 0 {
+		return nil
+	}
+	for i, n := range g.names {
+		if slotOf(n) == want {
+			return slotExpr(i, g.exprs[i].typ, 0)
+		}
+	}
+	return nil
+}
+
+// rows turns the rows below into grouped rows, in the order their groups first appeared.
+func (g *grouping) rows(scan func(*frame, func(*frame) error) error) func(*frame, func(*frame) error) error {
+	type bucket struct {
+		row  []store.Value
+		accs []accumulator
+	}
+	return func(f *frame, each func(*frame) error) error {
+		buckets := map[string]*bucket{}
+		var order []*bucket
+		open := func(row []store.Value) *bucket {
+			b := &bucket{row: row}
+			for _, a := range g.aggs {
+				acc := a.start()
+				if a.distinct {
+					acc = &distinctAcc{typ: a.arg.typ, seen: map[string]bool{}, acc: acc}
+				}
+				b.accs = append(b.accs, acc)
+			}
+			order = append(order, b)
+			return b
+		}
+		err := scan(f, func(rf *frame) error {
+			row := make([]store.Value, len(g.exprs))
+			var key []byte
+			for i, x := range g.exprs {
+				v, err := x.eval(rf)
+				if err != nil {
+					return err
+				}
+				row[i] = v
+				key = appendGroupKey(key, x.typ, v)
+			}
+			b := buckets[string(key)]
+			if b == nil {
+				b = open(row)
+				buckets[string(key)] = b
+			}
+			for i, a := range g.aggs {
+				v := intValue(1)
+				if a.arg != nil {
+					var err error
+					if v, err = a.arg.eval(rf); err != nil {
+						return err
+					}
+				}
+				if err := b.accs[i].add(v); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(order) == 0 && len(g.exprs) == 0 {
+			open(nil)
+		}
+		for _, b := range order {
+			row := b.row
+			for _, a := range b.accs {
+				v, err := a.result()
+				if err != nil {
+					return err
+				}
+				row = append(row, v)
+			}
+			if err := each(&frame{ctx: f.ctx, row: row, outer: f.outer}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// aggregate compiles an aggregate call over the rows below GROUP BY.
+func (c *compiler) aggregate(e ast.Expr) (*aggregate, error) {
+	call, ok := e.(*ast.CallExpr)
+	if !ok {
+		return &aggregate{typ: int64Type, start: func() accumulator { return &counter{} }}, nil
+	}
+	name := strings.ToUpper(call.Func.Idents[0].Name)
+	if len(call.NamedArgs) > 0 || call.Having != nil || call.OrderBy != nil || call.Limit != nil || call.NullHandling != nil {
+		return nil, unimplemented("the modifiers of %s", call.SQL())
+	}
+	if len(call.Args) == 0 || len(call.Args) > 1 && name != "STRING_AGG" || len(call.Args) > 2 {
+		return nil, invalid("wrong number of arguments to %s", name)
+	}
+	args := make([]*expr, len(call.Args))
+	for i, a := range call.Args {
+		ea, ok := a.(*ast.ExprArg)
+		if !ok {
+			return nil, unimplemented("the argument %s of %s", a.SQL(), name)
+		}
+		if hasAggregate(ea.Expr) {
+			return nil, invalid("Aggregations of aggregations are not allowed")
+		}
+		x, err := c.expr(ea.Expr)
+		if err != nil {
+			return nil, err
+		}
+		args[i] = x
+	}
+	x := args[0]
+	t := x.typ
+	if t == nil {
+		t = int64Type
+	}
+	a := &aggregate{typ: t, arg: x, distinct: call.Distinct}
+	if a.distinct && !isComparable(t) {
+		return nil, invalid("%s(DISTINCT) is not defined for %s", name, TypeName(t))
+	}
+	switch name {
+	case "COUNT":
+		a.typ = int64Type
+		a.start = func() accumulator { return &counter{} }
+	case "COUNTIF":
+		if t.Code != store.Bool {
+			return nil, invalid("COUNTIF needs BOOL, not %s", TypeName(t))
+		}
+		a.typ = int64Type
+		a.start = func() accumulator { return &counter{onlyTrue: true} }
+	case "MIN", "MAX":
+		if !isComparable(t) {
+			return nil, invalid("%s is not defined for %s", name, TypeName(t))
+		}
+		sign := 1
+		if name == "MAX" {
+			sign = -1
+		}
+		a.start = func() accumulator { return &extreme{typ: t, sign: sign} }
+	case "LOGICAL_AND", "LOGICAL_OR":
+		if t.Code != store.Bool {
+			return nil, invalid("%s needs BOOL, not %s", name, TypeName(t))
+		}
+		sign := 1
+		if name == "LOGICAL_OR" {
+			sign = -1
+		}
+		a.start = func() accumulator { return &extreme{typ: t, sign: sign} }
+	case "ANY_VALUE":
+		a.start = func() accumulator { return &first{} }
+	case "SUM", "AVG":
+		if !isNumber(t) {
+			return nil, invalid("%s needs a number, not %s", name, TypeName(t))
+		}
+		if t.Code == store.Float32 || name == "AVG" && t.Code == store.Int64 {
+			a.typ = float64Type
+		}
+		avg := name == "AVG"
+		out := a.typ
+		a.start = func() accumulator { return &sum{typ: t, out: out, avg: avg} }
+	case "ARRAY_AGG":
+		a.typ = &store.Type{Code: store.Array, Elem: t}
+		a.start = func() accumulator { return &lister{} }
+	case "STRING_AGG":
+		if t.Code != store.String {
+			return nil, invalid("STRING_AGG needs STRING, not %s", TypeName(t))
+		}
+		sep := ","
+		if len(args) == 2 {
+			if !args[1].constant {
+				return nil, invalid("the separator of STRING_AGG must be constant")
+			}
+			v, err := args[1].eval(nil)
+			if err != nil {
+				return nil, err
+			}
+			sep = v.Text
+		}
+		a.start = func() accumulator { return &joiner{sep: sep} }
+	default:
+		return nil, unimplemented("the aggregate function %s", name)
+	}
+	return a, nil
+}
+
+type distinctAcc struct {
+	typ  *store.Type
+	seen map[string]bool
+	acc  accumulator
+}
+
+func (d *distinctAcc) add(v store.Value) error {
+	k := string(appendGroupKey(nil, d.typ, v))
+	if d.seen[k] {
+		return nil
+	}
+	d.seen[k] = true
+	return d.acc.add(v)
+}
+
+func (d *distinctAcc) result() (store.Value, error) { return d.acc.result() }
+
+type counter struct {
+	n        int64
+	onlyTrue bool
+}
+
+func (c *counter) add(v store.Value) error {
+	if v.Valid && (!c.onlyTrue || v.Int != 0) {
+		c.n++
+	}
+	return nil
+}
+
+func (c *counter) result() (store.Value, error) { return intValue(c.n), nil }
+
+type extreme struct {
+	typ  *store.Type
+	sign int
+	v    store.Value
+}
+
+func (m *extreme) add(v store.Value) error {
+	if v.Valid && (!m.v.Valid || m.sign*store.Compare(m.typ, v, m.v) < 0) {
+		m.v = v
+	}
+	return nil
+}
+
+func (m *extreme) result() (store.Value, error) { return m.v, nil }
+
+type first struct {
+	v   store.Value
+	has bool
+}
+
+func (a *first) add(v store.Value) error {
+	if !a.has {
+		a.v, a.has = v, true
+	}
+	return nil
+}
+
+func (a *first) result() (store.Value, error) { return a.v, nil }
+
+type sum struct {
+	typ, out *store.Type
+	avg      bool
+	n        int64
+	whole    big.Rat // of INT64 and NUMERIC, which must not overflow on the way
+	float    float64
+}
+
+func (s *sum) add(v store.Value) error {
+	if !v.Valid {
+		return nil
+	}
+	s.n++
+	switch s.typ.Code {
+	case store.Int64:
+		s.whole.Add(&s.whole, new(big.Rat).SetInt64(v.Int))
+	case store.Numeric:
+		r, ok := new(big.Rat).SetString(v.Text)
+		if !ok {
+			return outOfRange("%q is not a NUMERIC", v.Text)
+		}
+		s.whole.Add(&s.whole, r)
+	default:
+		s.float += v.Float
+	}
+	return nil
+}
+
+func (s *sum) result() (store.Value, error) {
+	if s.n == 0 {
+		return store.Value{}, nil
+	}
+	if s.avg && s.typ.Code != store.Float64 && s.typ.Code != store.Float32 {
+		s.whole.Quo(&s.whole, new(big.Rat).SetInt64(s.n))
+	}
+	switch {
+	case s.typ.Code == store.Int64 && s.avg:
+		f, _ := s.whole.Float64()
+		return store.Value{Valid: true, Float: f}, nil
+	case s.typ.Code == store.Int64:
+		if !s.whole.Num().IsInt64() {
+			return store.Value{}, outOfRange("int64 overflow in SUM")
+		}
+		return intValue(s.whole.Num().Int64()), nil
+	case s.typ.Code == store.Numeric:
+		return roundedNumeric(&s.whole)
+	case s.avg:
+		return store.Value{Valid: true, Float: s.float / float64(s.n)}, nil
+	}
+	return store.Value{Valid: true, Float: s.float}, nil
+}
+
+type lister struct{ list []store.Value }
+
+func (l *lister) add(v store.Value) error {
+	l.list = append(l.list, v)
+	return nil
+}
+
+func (l *lister) result() (store.Value, error) {
+	if l.list == nil {
+		return store.Value{}, nil
+	}
+	return store.Value{Valid: true, List: l.list}, nil
+}
+
+type joiner struct {
+	sep  string
+	b    strings.Builder
+	some bool
+}
+
+func (j *joiner) add(v store.Value) error {
+	if !v.Valid {
+		return nil
+	}
+	if j.some {
+		j.b.WriteString(j.sep)
+	}
+	j.some = true
+	j.b.WriteString(v.Text)
+	return nil
+}
+
+func (j *joiner) result() (store.Value, error) {
+	return store.Value{Valid: j.some, Text: j.b.String()}, nil
+}

@@ -1,0 +1,195 @@
+package sql
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/cloudspannerecosystem/memefish"
+	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+// DDL is one parsed schema statement.
+type DDL struct {
+	text string
+	tree ast.DDL
+	// ifNotExists belongs to CREATE CHANGE STREAM, whose form the parser does not know.
+	ifNotExists bool
+}
+
+var streamIfNotExists = regexp.MustCompile(`(?is)^(\s*CREATE\s+CHANGE\s+STREAM\s+)IF\s+NOT\s+EXISTS\s`)
+
+// ParseDDL parses one schema statement.
+func ParseDDL(text string) (d *DDL, err error) {
+	d = &DDL{text: text}
+	if streamIfNotExists.MatchString(text) {
+		d.ifNotExists = true
+		text = streamIfNotExists.ReplaceAllString(text, "$1")
+	}
+	d.tree, err = memefish.ParseDDL("", text)
+	if err != nil {
+		return nil, invalid("Error parsing Spanner DDL statement: %s : %v", d.text, err)
+	}
+	return d, nil
+}
+
+// builder changes a copy of a schema.
+type builder struct {
+	*store.Schema
+	at    int64
+	newID func() int64
+}
+
+// Apply carries the statement out on a copy of s and returns the copy. at is the commit timestamp of the change in
+// microseconds since 1970, newID gives fresh object ids.
+func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schema, error) {
+	b := &builder{Schema: s.Clone(), at: at, newID: newID}
+	var err error
+	switch t := d.tree.(type) {
+	case *ast.CreateSchema:
+		err = b.createSchema(t)
+	case *ast.DropSchema:
+		err = b.dropSchema(t)
+	case *ast.CreateTable:
+		err = b.createTable(t)
+	case *ast.AlterTable:
+		err = b.alterTable(t)
+	case *ast.DropTable:
+		err = b.dropTable(t)
+	case *ast.CreateIndex:
+		err = b.createIndex(t)
+	case *ast.DropIndex:
+		err = b.dropIndex(t)
+	case *ast.CreateChangeStream:
+		err = b.createStream(t, d.ifNotExists)
+	case *ast.AlterChangeStream:
+		err = b.alterStream(t)
+	case *ast.DropChangeStream:
+		err = b.dropStream(t)
+	case *ast.AlterDatabase:
+		err = b.alterDatabase(t)
+	default:
+		err = unimplemented("the statement %s", firstWords(d.text))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.Schema, nil
+}
+
+// DatabaseName is the name in a CREATE DATABASE statement.
+func DatabaseName(text string) (string, error) {
+	t, err := memefish.ParseDDL("", text)
+	if err != nil {
+		return "", invalid("Error parsing Spanner DDL statement: %s : %v", text, err)
+	}
+	c, ok := t.(*ast.CreateDatabase)
+	if !ok {
+		return "", invalid("create_statement must be CREATE DATABASE, not %s", firstWords(text))
+	}
+	return c.Name.Name, nil
+}
+
+func firstWords(text string) string {
+	words := strings.Fields(text)
+	return strings.Join(words[:min(3, len(words))], " ")
+}
+
+func pathName(p *ast.Path) string {
+	parts := make([]string, len(p.Idents))
+	for i, id := range p.Idents {
+		parts[i] = id.Name
+	}
+	return strings.Join(parts, ".")
+}
+
+// objectName checks the name of a new table or index and splits off its named schema.
+func (b *builder) objectName(p *ast.Path) (schema, name string, err error) {
+	switch len(p.Idents) {
+	case 1:
+		name = p.Idents[0].Name
+	case 2:
+		schema, name = p.Idents[0].Name, p.Idents[1].Name
+		if !containsFold(b.Namespaces, schema) {
+			return "", "", notFound("Schema not found: %s", schema)
+		}
+	default:
+		return "", "", invalid("invalid object name %s", pathName(p))
+	}
+	if len(name) > 128 {
+		return "", "", invalid("the name %s is longer than 128 characters", name)
+	}
+	return schema, name, nil
+}
+
+// clash refuses a name that another object of any kind has.
+func (b *builder) clash(name string) error {
+	if b.Table(name) != nil || b.Index(name) != nil || b.Stream(name) != nil || containsFold(b.Namespaces, name) {
+		return store.Errorf(codes.FailedPrecondition, "Duplicate name in schema: %s.", name)
+	}
+	return nil
+}
+
+func containsFold(list []string, s string) bool {
+	for _, x := range list {
+		if strings.EqualFold(x, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *builder) createSchema(t *ast.CreateSchema) error {
+	if t.OrReplace {
+		return unimplemented("CREATE OR REPLACE SCHEMA")
+	}
+	if containsFold(b.Namespaces, t.Name.Name) && t.IfNotExists {
+		return nil
+	}
+	if strings.EqualFold(t.Name.Name, "INFORMATION_SCHEMA") || strings.EqualFold(t.Name.Name, "SPANNER_SYS") {
+		return invalid("the schema name %s is reserved", t.Name.Name)
+	}
+	if err := b.clash(t.Name.Name); err != nil {
+		return err
+	}
+	b.Namespaces = append(b.Namespaces, t.Name.Name)
+	return nil
+}
+
+func (b *builder) dropSchema(t *ast.DropSchema) error {
+	for i, n := range b.Namespaces {
+		if !strings.EqualFold(n, t.Name.Name) {
+			continue
+		}
+		for _, tab := range b.Tables {
+			if strings.EqualFold(tab.Schema, n) {
+				return failed("cannot drop schema %s: it contains table %s", n, tab.QualifiedName())
+			}
+		}
+		b.Namespaces = append(b.Namespaces[:i:i], b.Namespaces[i+1:]...)
+		return nil
+	}
+	if t.IfExists {
+		return nil
+	}
+	return notFound("Schema not found: %s", t.Name.Name)
+}
+
+func (b *builder) alterDatabase(t *ast.AlterDatabase) error {
+	for _, o := range t.Options.Records {
+		name := strings.ToLower(o.Name.Name)
+		switch name {
+		case "version_retention_period", "default_leader", "optimizer_version", "default_time_zone", "default_sequence_kind":
+		default:
+			return unimplemented("the database option %s", o.Name.Name)
+		}
+		if _, null := o.Value.(*ast.NullLiteral); null {
+			delete(b.Options, name)
+			continue
+		}
+		b.Options[name] = o.Value.SQL()
+	}
+	return nil
+}

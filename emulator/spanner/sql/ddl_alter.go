@@ -1,0 +1,255 @@
+package sql
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/cloudspannerecosystem/memefish/ast"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+func (b *builder) alterTable(t *ast.AlterTable) error {
+	old := b.Table(pathName(t.Name))
+	if old == nil {
+		return notFound("Table not found: %s", pathName(t.Name))
+	}
+	tab := *old
+	tab.Columns = slices.Clone(old.Columns)
+	var err error
+	switch a := t.TableAlteration.(type) {
+	case *ast.AddColumn:
+		if a.IfNotExists && tab.ColumnIndex(a.Column.Name.Name) >= 0 {
+			return nil
+		}
+		err = b.alterAdd(&tab, a.Column)
+	case *ast.DropColumn:
+		return b.alterDrop(old, &tab, a.Name.Name)
+	case *ast.AlterColumn:
+		err = b.alterColumn(&tab, a)
+	case *ast.SetOnDelete:
+		if tab.Parent == "" {
+			return failed("table %s is not interleaved in a parent, so it has no ON DELETE", tab.QualifiedName())
+		}
+		tab.OnDeleteCascade = a.OnDelete == ast.OnDeleteCascade
+	case *ast.AddRowDeletionPolicy:
+		if tab.RowDeletion != "" {
+			return failed("table %s already has a row deletion policy", tab.QualifiedName())
+		}
+		err = setRowDeletion(&tab, a.RowDeletionPolicy)
+	case *ast.ReplaceRowDeletionPolicy:
+		if tab.RowDeletion == "" {
+			return failed("table %s has no row deletion policy to replace", tab.QualifiedName())
+		}
+		err = setRowDeletion(&tab, a.RowDeletionPolicy)
+	case *ast.DropRowDeletionPolicy:
+		if tab.RowDeletion == "" {
+			return failed("table %s has no row deletion policy to drop", tab.QualifiedName())
+		}
+		tab.RowDeletion = ""
+	case *ast.AddTableConstraint:
+		err = addConstraint(&tab, a.TableConstraint)
+	default:
+		return unimplemented("ALTER TABLE %s %s", old.QualifiedName(), a.SQL())
+	}
+	if err != nil {
+		return err
+	}
+	if err := compileColumns(&tab); err != nil {
+		return err
+	}
+	b.replaceTable(old, &tab)
+	return b.checkWatchLimits()
+}
+
+func (b *builder) replaceTable(old, tab *store.Table) {
+	for i := range b.Tables {
+		if b.Tables[i] == old {
+			b.Tables[i] = tab
+		}
+	}
+}
+
+func (b *builder) alterAdd(tab *store.Table, c *ast.ColumnDef) error {
+	if err := b.addColumn(tab, c); err != nil {
+		return err
+	}
+	col := &tab.Columns[len(tab.Columns)-1]
+	if col.Generated != "" {
+		return unimplemented("adding the stored generated column %s to the existing table %s", col.Name, tab.QualifiedName())
+	}
+	if col.Default != "" {
+		if err := compileColumns(tab); err != nil {
+			return err
+		}
+		v, err := col.Compute(nil)
+		if err != nil {
+			return err
+		}
+		col.Backfill = v
+	} else if col.NotNull {
+		return failed("Cannot add NOT NULL column %s.%s to existing table %s.", tab.QualifiedName(), col.Name, tab.QualifiedName())
+	}
+	return nil
+}
+
+func (b *builder) alterDrop(old, tab *store.Table, name string) error {
+	i := tab.ColumnIndex(name)
+	if i < 0 {
+		return notFound("Column not found in table %s: %s", tab.QualifiedName(), name)
+	}
+	if tab.IsKey(i) {
+		return failed("Cannot drop key column %s from table %s.", name, tab.QualifiedName())
+	}
+	for _, x := range b.IndexesOf(tab) {
+		uses := slices.Contains(x.Storing, i)
+		for _, k := range x.Key {
+			uses = uses || k.Column == i
+		}
+		if uses {
+			return failed("Cannot drop column %s from table %s because it is used by index %s.", name, tab.QualifiedName(), x.QualifiedName())
+		}
+	}
+	for _, s := range b.Streams {
+		for _, w := range s.Watch {
+			if strings.EqualFold(w.Table, tab.QualifiedName()) && containsFold(w.Columns, name) {
+				return failed("Cannot drop column %s.%s: change stream %s tracks it by name. Alter or drop the change stream first.", tab.QualifiedName(), name, s.Name)
+			}
+		}
+	}
+	if strings.HasPrefix(strings.ToLower(strings.ReplaceAll(tab.RowDeletion, "`", "")), "older_than("+strings.ToLower(name)+",") {
+		return failed("Cannot drop column %s.%s: the table's row deletion policy uses it", tab.QualifiedName(), name)
+	}
+	tab.Columns = slices.Delete(tab.Columns, i, i+1)
+	tab.Key = slices.Clone(tab.Key)
+	shiftKey(tab.Key, i)
+	// A generated column that used the dropped one no longer compiles, and so refuses the drop.
+	if err := compileColumns(tab); err != nil {
+		return failed("Cannot drop column %s from table %s: another column depends on it: %v", name, tab.QualifiedName(), err)
+	}
+	for j, x := range b.Indexes {
+		if !strings.EqualFold(x.Table, tab.QualifiedName()) {
+			continue
+		}
+		nx := *x
+		nx.Key = slices.Clone(x.Key)
+		shiftKey(nx.Key, i)
+		nx.Storing = slices.Clone(x.Storing)
+		for k := range nx.Storing {
+			if nx.Storing[k] > i {
+				nx.Storing[k]--
+			}
+		}
+		b.Indexes[j] = &nx
+	}
+	b.replaceTable(old, tab)
+	return nil
+}
+
+func shiftKey(key []store.KeyPart, dropped int) {
+	for i := range key {
+		if key[i].Column > dropped {
+			key[i].Column--
+		}
+	}
+}
+
+func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
+	i := tab.ColumnIndex(a.Name.Name)
+	if i < 0 {
+		return notFound("Column not found in table %s: %s", tab.QualifiedName(), a.Name.Name)
+	}
+	c := &tab.Columns[i]
+	switch x := a.Alteration.(type) {
+	case *ast.AlterColumnType:
+		typ, n, err := columnType(x.Type)
+		if err != nil {
+			return err
+		}
+		if x.GeneratedExpr != nil || c.Generated != "" {
+			return unimplemented("altering the generated column %s.%s", tab.QualifiedName(), c.Name)
+		}
+		isKey := tab.IsKey(i)
+		if !sameType(typ, c.Type) {
+			text := func(t *store.Type) bool { return t.Code == store.String || t.Code == store.Bytes }
+			if !text(typ) || !text(c.Type) || isKey {
+				return failed("Cannot change type of column %s.%s from %s to %s.", tab.QualifiedName(), c.Name, TypeName(c.Type), TypeName(typ))
+			}
+		}
+		if isKey && c.NotNull != x.NotNull {
+			return failed("Cannot change the nullness of key column %s.%s.", tab.QualifiedName(), c.Name)
+		}
+		c.Type, c.MaxLength, c.NotNull = typ, n, x.NotNull
+		c.Default, c.Compute = "", nil
+		if x.DefaultExpr != nil {
+			c.Default = x.DefaultExpr.Expr.SQL()
+		}
+	case *ast.AlterColumnSetOptions:
+		return setColumnOptions(c, tab.QualifiedName(), x.Options)
+	case *ast.AlterColumnSetDefault:
+		if c.Generated != "" {
+			return failed("generated column %s.%s cannot have a default", tab.QualifiedName(), c.Name)
+		}
+		c.Default = x.DefaultExpr.Expr.SQL()
+	case *ast.AlterColumnDropDefault:
+		c.Default, c.Compute = "", nil
+	default:
+		return unimplemented("ALTER COLUMN %s %s", c.Name, x.SQL())
+	}
+	return nil
+}
+
+func (b *builder) createIndex(t *ast.CreateIndex) error {
+	schema, name, err := b.objectName(t.Name)
+	if err != nil {
+		return err
+	}
+	full := pathName(t.Name)
+	if t.IfNotExists && b.Index(full) != nil {
+		return nil
+	}
+	if err := b.clash(full); err != nil {
+		return err
+	}
+	if t.Where != nil || t.Options != nil {
+		return unimplemented("WHERE or OPTIONS on CREATE INDEX %s", full)
+	}
+	tab := b.Table(pathName(t.TableName))
+	if tab == nil {
+		return notFound("Table not found: %s", pathName(t.TableName))
+	}
+	x := &store.Index{ID: b.newID(), Schema: schema, Name: name, Table: tab.QualifiedName(), Unique: t.Unique, NullFiltered: t.NullFiltered}
+	if x.Key, err = keyParts(tab, t.Keys, "key of index "+full); err != nil {
+		return err
+	}
+	if t.Storing != nil {
+		for _, c := range t.Storing.Columns {
+			i := tab.ColumnIndex(c.Name)
+			if i < 0 {
+				return notFound("Column not found in table %s: %s", tab.QualifiedName(), c.Name)
+			}
+			x.Storing = append(x.Storing, i)
+		}
+	}
+	if t.InterleaveIn != nil {
+		p := b.Table(t.InterleaveIn.TableName.Name)
+		if p == nil {
+			return notFound("Table not found: %s", t.InterleaveIn.TableName.Name)
+		}
+		x.InterleaveIn = p.QualifiedName()
+	}
+	b.Indexes = append(b.Indexes, x)
+	return nil
+}
+
+func (b *builder) dropIndex(t *ast.DropIndex) error {
+	x := b.Index(pathName(t.Name))
+	if x == nil {
+		if t.IfExists {
+			return nil
+		}
+		return notFound("Index not found: %s", pathName(t.Name))
+	}
+	b.Indexes = slices.DeleteFunc(b.Indexes, func(y *store.Index) bool { return y == x })
+	return nil
+}

@@ -1,0 +1,366 @@
+package sql
+
+import (
+	"context"
+
+	"github.com/cloudspannerecosystem/memefish/ast"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+// DMLResult is what a DML statement did.
+type DMLResult struct {
+	// RowCount is how many rows were inserted, updated or deleted.
+	RowCount int64
+	// Columns and Rows are those of THEN RETURN; empty without it.
+	Columns []store.Field
+	Rows    []store.Row
+}
+
+// Execute runs a DML statement in a transaction, on its snapshot and earlier writes: wholly, or on an error not at all.
+// env.Reader must be the transaction.
+func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLResult, error) {
+	c := &compiler{env: env, scope: &scope{}}
+	switch e := s.tree.(type) {
+	case *ast.Insert:
+		return c.insert(ctx, txn, e)
+	case *ast.Update:
+		return c.update(ctx, txn, e)
+	case *ast.Delete:
+		return c.delete(ctx, txn, e)
+	}
+	return nil, unimplemented("the statement %s", firstWords(s.text))
+}
+
+func (c *compiler) target(p *ast.Path) (*store.Table, error) {
+	t := c.env.Reader.Schema().Table(pathName(p))
+	if t == nil {
+		return nil, invalid("Table not found: %s", pathName(p))
+	}
+	return t, nil
+}
+
+// assigned brings an expression to a column's type.
+func (c *compiler) assigned(t *store.Table, col int, d *ast.DefaultExpr) (*expr, error) {
+	column := &t.Columns[col]
+	if column.Generated != "" {
+		return nil, invalid("Cannot write to generated column %s.%s", t.QualifiedName(), column.Name)
+	}
+	if d.Default {
+		if column.Default == "" {
+			return constant(column.Type, store.Value{}), nil
+		}
+		return &expr{typ: column.Type, eval: func(*frame) (store.Value, error) { return column.Compute(nil) }}, nil
+	}
+	x, err := c.expr(d.Expr)
+	if err != nil {
+		return nil, err
+	}
+	if x, err = coerce(x, column.Type); err != nil {
+		return nil, invalid("column %s of table %s: %v", column.Name, t.QualifiedName(), err)
+	}
+	return x, nil
+}
+
+func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*DMLResult, error) {
+	if e.OnConflict != nil || e.AssertRowsModified != nil {
+		return nil, unimplemented("ON CONFLICT and ASSERT_ROWS_MODIFIED")
+	}
+	t, err := c.target(e.TableName)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(e.Columns))
+	for i, id := range e.Columns {
+		names[i] = id.Name
+	}
+	var cols []int
+	seen := map[int]bool{}
+	for _, n := range names {
+		i := t.ColumnIndex(n)
+		if i < 0 {
+			return nil, invalid("Column %s is not present in table %s", n, t.QualifiedName())
+		}
+		if seen[i] {
+			return nil, invalid("INSERT has duplicate column: %s", n)
+		}
+		seen[i] = true
+		cols = append(cols, i)
+	}
+	if len(cols) == 0 {
+		for i := range t.Columns {
+			if t.Columns[i].Generated == "" {
+				cols = append(cols, i)
+			}
+		}
+	}
+	rows, err := c.inputRows(ctx, t, cols, e.Input)
+	if err != nil {
+		return nil, err
+	}
+	op := store.InsertRow
+	switch e.InsertOrType {
+	case "":
+	case ast.InsertOrTypeUpdate:
+		op = store.InsertOrUpdateRow
+	case ast.InsertOrTypeIgnore:
+		if rows, err = absentRows(txn, t, cols, rows); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, unimplemented("INSERT OR %s", e.InsertOrType)
+	}
+	if err := txn.Apply(store.Mutation{Op: op, Table: t, Columns: cols, Rows: rows}); err != nil {
+		return nil, err
+	}
+	res := &DMLResult{RowCount: int64(len(rows))}
+	if e.ThenReturn == nil {
+		return res, nil
+	}
+	written := make([]store.Row, len(rows))
+	for i, r := range rows {
+		full := make(store.Row, len(t.Columns))
+		for j, col := range cols {
+			full[col] = r[j]
+		}
+		for _, k := range t.Key {
+			if !seen[k.Column] && len(names) > 0 {
+				return nil, unimplemented("THEN RETURN of an INSERT whose key columns are computed")
+			}
+		}
+		if written[i], err = txn.Get(t, t.KeyOf(full)); err != nil {
+			return nil, err
+		}
+	}
+	return res, c.returned(ctx, t, e.ThenReturn, written, res)
+}
+
+// inputRows evaluates the values of an INSERT.
+func (c *compiler) inputRows(ctx context.Context, t *store.Table, cols []int, in ast.InsertInput) ([]store.Row, error) {
+	var out []store.Row
+	switch in := in.(type) {
+	case *ast.ValuesInput:
+		for _, r := range in.Rows {
+			if len(r.Exprs) != len(cols) {
+				return nil, invalid("Inserted row has wrong column count; Has %d, expected %d", len(r.Exprs), len(cols))
+			}
+			row := make(store.Row, len(cols))
+			for i, d := range r.Exprs {
+				x, err := c.assigned(t, cols[i], d)
+				if err != nil {
+					return nil, err
+				}
+				if row[i], err = x.eval(&frame{ctx: ctx}); err != nil {
+					return nil, err
+				}
+			}
+			out = append(out, row)
+		}
+		return out, nil
+	case *ast.SubQueryInput:
+		q, err := c.inner().query(in.Query)
+		if err != nil {
+			return nil, err
+		}
+		if len(q.columns) != len(cols) {
+			return nil, invalid("Inserted row has wrong column count; Has %d, expected %d", len(q.columns), len(cols))
+		}
+		casts := make([]*expr, len(cols))
+		for i, col := range cols {
+			if t.Columns[col].Generated != "" {
+				return nil, invalid("Cannot write to generated column %s.%s", t.QualifiedName(), t.Columns[col].Name)
+			}
+			if casts[i], err = coerce(slotExpr(i, q.columns[i].Type, 0), t.Columns[col].Type); err != nil {
+				return nil, err
+			}
+		}
+		err = q.run(&frame{ctx: ctx}, func(r []store.Value) error {
+			row := make(store.Row, len(cols))
+			for i, x := range casts {
+				v, err := x.eval(&frame{ctx: ctx, row: r})
+				if err != nil {
+					return err
+				}
+				row[i] = v
+			}
+			out = append(out, row)
+			return nil
+		})
+		return out, err
+	}
+	return nil, unimplemented("the INSERT input %s", in.SQL())
+}
+
+// absentRows drops the rows whose keys exist, or come twice.
+func absentRows(txn *store.Txn, t *store.Table, cols []int, rows []store.Row) ([]store.Row, error) {
+	seen := map[store.Key]bool{}
+	var out []store.Row
+	for _, r := range rows {
+		full := make(store.Row, len(t.Columns))
+		for j, col := range cols {
+			full[col] = r[j]
+		}
+		k := t.KeyOf(full)
+		have, err := txn.Get(t, k)
+		if err != nil {
+			return nil, err
+		}
+		if have == nil && !seen[k] {
+			seen[k] = true
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// matching reads the rows that a WHERE clause selects.
+func (c *compiler) matching(ctx context.Context, t *store.Table, as *ast.AsAlias, hint *ast.Hint, w *ast.Where) (rows []store.Row, err error) {
+	if w == nil {
+		return nil, invalid("UPDATE and DELETE must have a WHERE clause")
+	}
+	src, err := c.scan(t, aliasOf(as, t.Name), hint, conjuncts(w.Expr, nil))
+	if err != nil {
+		return nil, err
+	}
+	where, err := c.bool(w.Expr, "WHERE clause")
+	if err != nil {
+		return nil, err
+	}
+	f := &frame{ctx: ctx, row: make([]store.Value, c.scope.width)}
+	err = src.run(f, func() error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if ok, err := where.isTrue(f); err != nil || !ok {
+			return err
+		}
+		rows = append(rows, append(store.Row(nil), f.row[:len(t.Columns)]...))
+		return nil
+	})
+	return rows, err
+}
+
+func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*DMLResult, error) {
+	t, err := c.target(e.TableName)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := c.matching(ctx, t, e.As, e.TableHint, e.Where)
+	if err != nil {
+		return nil, err
+	}
+	cols := make([]int, len(t.Key))
+	values := make([]*expr, len(t.Key))
+	for i, k := range t.Key {
+		cols[i] = k.Column
+		values[i] = slotExpr(k.Column, t.Columns[k.Column].Type, 0)
+	}
+	for _, it := range e.Updates {
+		set, ok := it.(*ast.UpdateItemSetValue)
+		if !ok {
+			return nil, unimplemented("the update item %s", it.SQL())
+		}
+		name := set.Path[len(set.Path)-1].Name
+		if len(set.Path) > 2 {
+			return nil, unimplemented("the update item %s", it.SQL())
+		}
+		col := t.ColumnIndex(name)
+		if col < 0 {
+			return nil, invalid("Unrecognized name: %s", name)
+		}
+		for _, have := range cols {
+			if have == col && t.IsKey(col) {
+				return nil, invalid("Cannot UPDATE value on non-writable column: %s, which is part of the primary key", name)
+			}
+			if have == col {
+				return nil, invalid("Update item %s assigned more than once", name)
+			}
+		}
+		x, err := c.assigned(t, col, set.DefaultExpr)
+		if err != nil {
+			return nil, err
+		}
+		cols, values = append(cols, col), append(values, x)
+	}
+	m := store.Mutation{Op: store.UpdateRow, Table: t, Columns: cols}
+	for _, r := range rows {
+		row := make(store.Row, len(cols))
+		for i, x := range values {
+			if row[i], err = x.eval(&frame{ctx: ctx, row: r}); err != nil {
+				return nil, err
+			}
+		}
+		m.Rows = append(m.Rows, row)
+	}
+	if err := txn.Apply(m); err != nil {
+		return nil, err
+	}
+	res := &DMLResult{RowCount: int64(len(rows))}
+	if e.ThenReturn == nil {
+		return res, nil
+	}
+	for i, r := range rows {
+		if rows[i], err = txn.Get(t, t.KeyOf(r)); err != nil {
+			return nil, err
+		}
+	}
+	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+}
+
+func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*DMLResult, error) {
+	t, err := c.target(e.TableName)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := c.matching(ctx, t, e.As, e.TableHint, e.Where)
+	if err != nil {
+		return nil, err
+	}
+	m := store.Mutation{Op: store.DeleteRows, Table: t}
+	for _, r := range rows {
+		m.Ranges = append(m.Ranges, store.PointRange(t.KeyOf(r)))
+	}
+	if err := txn.Apply(m); err != nil {
+		return nil, err
+	}
+	res := &DMLResult{RowCount: int64(len(rows))}
+	if e.ThenReturn == nil {
+		return res, nil
+	}
+	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+}
+
+// returned evaluates THEN RETURN over the rows that were written or deleted.
+func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
+	if tr.WithAction != nil {
+		return unimplemented("WITH ACTION")
+	}
+	s := &scope{}
+	s.add(t.Name, tableColumns(t))
+	rc := c.in(s)
+	list, err := rc.expand(tr.Items)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		if list[i].tree != nil {
+			if list[i].expr, err = rc.expr(list[i].tree); err != nil {
+				return err
+			}
+		}
+		res.Columns = append(res.Columns, store.Field{Name: list[i].name, Type: list[i].expr.typ})
+	}
+	for _, r := range rows {
+		out := make(store.Row, len(list))
+		for i := range list {
+			if out[i], err = list[i].expr.eval(&frame{ctx: ctx, row: r}); err != nil {
+				return err
+			}
+			if out[i].IsPendingCommitTimestamp() && list[i].expr.typ.Code == store.Timestamp {
+				return invalid("THEN RETURN cannot return the pending commit timestamp of column %s", list[i].name)
+			}
+		}
+		res.Rows = append(res.Rows, out)
+	}
+	return nil
+}

@@ -1,0 +1,497 @@
+package sql
+
+import (
+	"math"
+	"math/big"
+	"regexp"
+	"strings"
+
+	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+func outOfRange(format string, args ...any) error {
+	return store.Errorf(codes.OutOfRange, format, args...)
+}
+
+func (c *compiler) unary(e *ast.UnaryExpr) (*expr, error) {
+	x, err := c.expr(e.Expr)
+	if err != nil {
+		return nil, err
+	}
+	t := x.typ
+	if t == nil {
+		return x, nil
+	}
+	var fn func(store.Value) (store.Value, error)
+	switch {
+	case e.Op == ast.OpNot && t.Code == store.Bool:
+		fn = func(v store.Value) (store.Value, error) { return boolValue(v.Int == 0), nil }
+	case e.Op == ast.OpPlus && isNumber(t):
+		return x, nil
+	case e.Op == ast.OpMinus && isNumber(t):
+		zero, _ := castValue(int64Type, t, intValue(0))
+		fn = func(v store.Value) (store.Value, error) { return arithmetic(ast.OpSub, t, zero, v) }
+	case e.Op == ast.OpBitNot && t.Code == store.Int64:
+		fn = func(v store.Value) (store.Value, error) { return intValue(^v.Int), nil }
+	default:
+		return nil, invalid("No matching signature for operator %s for argument type %s", e.Op, TypeName(t))
+	}
+	out := derived(t, func(f *frame) (store.Value, error) {
+		v, err := x.eval(f)
+		if err != nil || !v.Valid {
+			return store.Value{}, err
+		}
+		return fn(v)
+	}, x)
+	out.literal = x.literal && isNumber(t)
+	return out, nil
+}
+
+func isNumber(t *store.Type) bool {
+	switch t.Code {
+	case store.Int64, store.Float64, store.Float32, store.Numeric:
+		return true
+	}
+	return false
+}
+
+func (c *compiler) binary(e *ast.BinaryExpr) (*expr, error) {
+	a, err := c.expr(e.Left)
+	if err != nil {
+		return nil, err
+	}
+	b, err := c.expr(e.Right)
+	if err != nil {
+		return nil, err
+	}
+	switch e.Op {
+	case ast.OpAnd, ast.OpOr:
+		return logical(e.Op, a, b)
+	case ast.OpEqual, ast.OpNotEqual, ast.OpLess, ast.OpLessEqual, ast.OpGreater, ast.OpGreaterEqual:
+		return comparison(e.Op, a, b)
+	case ast.OpLike, ast.OpNotLike:
+		return like(e.Op, a, b)
+	case ast.OpConcat:
+		return concat([]*expr{a, b})
+	}
+	return arithmeticExpr(e.Op, a, b)
+}
+
+func logical(op ast.BinaryOp, a, b *expr) (*expr, error) {
+	for _, x := range []*expr{a, b} {
+		if x.typ != nil && x.typ.Code != store.Bool {
+			return nil, invalid("No matching signature for operator %s for argument type %s", op, TypeName(x.typ))
+		}
+	}
+	decisive := op == ast.OpOr // the value that decides by itself
+	return derived(boolType, func(f *frame) (store.Value, error) {
+		x, err := a.eval(f)
+		if err != nil {
+			return x, err
+		}
+		if x.Valid && (x.Int != 0) == decisive {
+			return x, nil
+		}
+		y, err := b.eval(f)
+		if err != nil || y.Valid && (y.Int != 0) == decisive {
+			return y, err
+		}
+		if !x.Valid || !y.Valid {
+			return store.Value{}, nil
+		}
+		return boolValue(!decisive), nil
+	}, a, b), nil
+}
+
+// comparable reports whether a type has an order; equality needs no more here.
+func isComparable(t *store.Type) bool {
+	if t == nil {
+		return true
+	}
+	switch t.Code {
+	case store.Array, store.Struct, store.JSON:
+		return false
+	}
+	return true
+}
+
+func comparison(op ast.BinaryOp, a, b *expr) (*expr, error) {
+	t, err := commonType([]*expr{a, b}, "operator "+string(op))
+	if err != nil {
+		return nil, err
+	}
+	if !isComparable(t) {
+		return nil, invalid("Operator %s is not defined for arguments of type %s", op, TypeName(t))
+	}
+	if a, err = coerce(a, t); err != nil {
+		return nil, err
+	}
+	if b, err = coerce(b, t); err != nil {
+		return nil, err
+	}
+	return derived(boolType, func(f *frame) (store.Value, error) {
+		x, err := a.eval(f)
+		if err != nil || !x.Valid {
+			return store.Value{}, err
+		}
+		y, err := b.eval(f)
+		if err != nil || !y.Valid {
+			return store.Value{}, err
+		}
+		if (t.Code == store.Float64 || t.Code == store.Float32) && (math.IsNaN(x.Float) || math.IsNaN(y.Float)) {
+			return boolValue(op == ast.OpNotEqual), nil
+		}
+		n := store.Compare(t, x, y)
+		switch op {
+		case ast.OpEqual:
+			return boolValue(n == 0), nil
+		case ast.OpNotEqual:
+			return boolValue(n != 0), nil
+		case ast.OpLess:
+			return boolValue(n < 0), nil
+		case ast.OpLessEqual:
+			return boolValue(n <= 0), nil
+		case ast.OpGreater:
+			return boolValue(n > 0), nil
+		}
+		return boolValue(n >= 0), nil
+	}, a, b), nil
+}
+
+func negated(x *expr, not bool) *expr {
+	if !not {
+		return x
+	}
+	return derived(boolType, func(f *frame) (store.Value, error) {
+		v, err := x.eval(f)
+		if err != nil || !v.Valid {
+			return store.Value{}, err
+		}
+		return boolValue(v.Int == 0), nil
+	}, x)
+}
+
+func (c *compiler) between(e *ast.BetweenExpr) (*expr, error) {
+	x, err := c.expr(e.Left)
+	if err != nil {
+		return nil, err
+	}
+	lo, err := c.expr(e.RightStart)
+	if err != nil {
+		return nil, err
+	}
+	hi, err := c.expr(e.RightEnd)
+	if err != nil {
+		return nil, err
+	}
+	a, err := comparison(ast.OpGreaterEqual, x, lo)
+	if err != nil {
+		return nil, err
+	}
+	b, err := comparison(ast.OpLessEqual, x, hi)
+	if err != nil {
+		return nil, err
+	}
+	out, err := logical(ast.OpAnd, a, b)
+	if err != nil {
+		return nil, err
+	}
+	return negated(out, e.Not), nil
+}
+
+func (c *compiler) inList(e *ast.InExpr) (*expr, error) {
+	x, err := c.expr(e.Left)
+	if err != nil {
+		return nil, err
+	}
+	switch r := e.Right.(type) {
+	case *ast.ValuesInCondition:
+		var out *expr
+		for _, item := range r.Exprs {
+			y, err := c.expr(item)
+			if err != nil {
+				return nil, err
+			}
+			eq, err := comparison(ast.OpEqual, x, y)
+			if err != nil {
+				return nil, err
+			}
+			if out == nil {
+				out = eq
+			} else if out, err = logical(ast.OpOr, out, eq); err != nil {
+				return nil, err
+			}
+		}
+		return negated(out, e.Not), nil
+	case *ast.UnnestInCondition:
+		list, err := c.expr(r.Expr)
+		if err != nil {
+			return nil, err
+		}
+		out, err := inArray(x, list)
+		if err != nil {
+			return nil, err
+		}
+		return negated(out, e.Not), nil
+	case *ast.SubQueryInCondition:
+		list, err := c.subQuery(&ast.ArraySubQuery{Query: r.Query})
+		if err != nil {
+			return nil, err
+		}
+		out, err := inArray(x, list)
+		if err != nil {
+			return nil, err
+		}
+		return negated(out, e.Not), nil
+	}
+	return nil, unimplemented("the expression %s", e.SQL())
+}
+
+func inArray(x, list *expr) (*expr, error) {
+	if list.typ == nil || list.typ.Code != store.Array {
+		return nil, invalid("IN UNNEST needs an array, not %s", TypeName(list.typ))
+	}
+	elem := list.typ.Elem
+	x, err := coerce(x, elem)
+	if err != nil {
+		return nil, err
+	}
+	if !isComparable(elem) {
+		return nil, invalid("IN is not defined for type %s", TypeName(elem))
+	}
+	return derived(boolType, func(f *frame) (store.Value, error) {
+		l, err := list.eval(f)
+		if err != nil || len(l.List) == 0 {
+			return boolValue(false), err
+		}
+		v, err := x.eval(f)
+		if err != nil || !v.Valid {
+			return store.Value{}, err
+		}
+		unknown := false
+		for _, y := range l.List {
+			if !y.Valid {
+				unknown = true
+			} else if store.Compare(elem, v, y) == 0 {
+				return boolValue(true), nil
+			}
+		}
+		if unknown {
+			return store.Value{}, nil
+		}
+		return boolValue(false), nil
+	}, x, list), nil
+}
+
+func like(op ast.BinaryOp, a, b *expr) (*expr, error) {
+	for _, x := range []*expr{a, b} {
+		if x.typ != nil && x.typ.Code != store.String && x.typ.Code != store.Bytes {
+			return nil, invalid("LIKE needs STRING or BYTES, not %s", TypeName(x.typ))
+		}
+	}
+	var cache *regexp.Regexp
+	var cached string
+	return negated(derived(boolType, func(f *frame) (store.Value, error) {
+		v, err := a.eval(f)
+		if err != nil || !v.Valid {
+			return store.Value{}, err
+		}
+		p, err := b.eval(f)
+		if err != nil || !p.Valid {
+			return store.Value{}, err
+		}
+		if cache == nil || cached != p.Text {
+			if cache, err = likePattern(p.Text); err != nil {
+				return store.Value{}, err
+			}
+			cached = p.Text
+		}
+		return boolValue(cache.MatchString(v.Text)), nil
+	}, a, b), op == ast.OpNotLike), nil
+}
+
+func likePattern(p string) (*regexp.Regexp, error) {
+	var b strings.Builder
+	b.WriteString(`(?s)\A`)
+	escaped := false
+	for _, r := range p {
+		switch {
+		case escaped:
+			b.WriteString(regexp.QuoteMeta(string(r)))
+			escaped = false
+		case r == '\\':
+			escaped = true
+		case r == '%':
+			b.WriteString(".*")
+		case r == '_':
+			b.WriteString(".")
+		default:
+			b.WriteString(regexp.QuoteMeta(string(r)))
+		}
+	}
+	if escaped {
+		return nil, outOfRange("LIKE pattern ends with a backslash")
+	}
+	b.WriteString(`\z`)
+	re, err := regexp.Compile(b.String())
+	if err != nil {
+		return nil, outOfRange("LIKE pattern %.40q is not usable: %v", p, err)
+	}
+	return re, nil
+}
+
+func concat(args []*expr) (*expr, error) {
+	t, err := commonType(args, "concatenation")
+	if err != nil {
+		return nil, err
+	}
+	if t != nil && t.Code != store.String && t.Code != store.Bytes && t.Code != store.Array {
+		return nil, invalid("concatenation needs STRING, BYTES or arrays, not %s", TypeName(t))
+	}
+	return derived(t, func(f *frame) (store.Value, error) {
+		out := store.Value{Valid: true}
+		for _, a := range args {
+			v, err := a.eval(f)
+			if err != nil || !v.Valid {
+				return store.Value{}, err
+			}
+			out.Text += v.Text
+			out.List = append(out.List, v.List...)
+		}
+		return out, nil
+	}, args...), nil
+}
+
+func arithmeticExpr(op ast.BinaryOp, a, b *expr) (*expr, error) {
+	t, err := commonType([]*expr{a, b}, "operator "+string(op))
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		t = int64Type
+	}
+	bits := op == ast.OpBitAnd || op == ast.OpBitOr || op == ast.OpBitXor || op == ast.OpBitLeftShift || op == ast.OpBitRightShift
+	if !isNumber(t) || bits && t.Code != store.Int64 {
+		return nil, invalid("No matching signature for operator %s for argument types: %s, %s", op, TypeName(a.typ), TypeName(b.typ))
+	}
+	if op == ast.OpDiv && t.Code == store.Int64 || t.Code == store.Float32 {
+		t = float64Type
+	}
+	if a, err = coerce(a, t); err != nil {
+		return nil, err
+	}
+	if b, err = coerce(b, t); err != nil {
+		return nil, err
+	}
+	return derived(t, func(f *frame) (store.Value, error) {
+		x, err := a.eval(f)
+		if err != nil || !x.Valid {
+			return store.Value{}, err
+		}
+		y, err := b.eval(f)
+		if err != nil || !y.Valid {
+			return store.Value{}, err
+		}
+		return arithmetic(op, t, x, y)
+	}, a, b), nil
+}
+
+func arithmetic(op ast.BinaryOp, t *store.Type, x, y store.Value) (store.Value, error) {
+	switch t.Code {
+	case store.Int64:
+		return intArithmetic(op, x.Int, y.Int)
+	case store.Numeric:
+		a, _ := new(big.Rat).SetString(x.Text)
+		b, _ := new(big.Rat).SetString(y.Text)
+		return numericArithmetic(op, a, b)
+	}
+	var z float64
+	switch op {
+	case ast.OpAdd:
+		z = x.Float + y.Float
+	case ast.OpSub:
+		z = x.Float - y.Float
+	case ast.OpMul:
+		z = x.Float * y.Float
+	case ast.OpDiv:
+		if y.Float == 0 {
+			return store.Value{}, outOfRange("division by zero: %v / 0", x.Float)
+		}
+		z = x.Float / y.Float
+	}
+	if math.IsInf(z, 0) && !math.IsInf(x.Float, 0) && !math.IsInf(y.Float, 0) {
+		return store.Value{}, outOfRange("double overflow: %v %s %v", x.Float, op, y.Float)
+	}
+	return store.Value{Valid: true, Float: z}, nil
+}
+
+func intArithmetic(op ast.BinaryOp, x, y int64) (store.Value, error) {
+	var z int64
+	over := false
+	switch op {
+	case ast.OpAdd:
+		z = x + y
+		over = (x > 0) == (y > 0) && x != 0 && y != 0 && (z > 0) != (x > 0)
+	case ast.OpSub:
+		z = x - y
+		over = (x < 0) != (y < 0) && (z < 0) != (x < 0)
+	case ast.OpMul:
+		z = x * y
+		over = x != 0 && (z/x != y || x == -1 && y == math.MinInt64)
+	case ast.OpBitAnd:
+		z = x & y
+	case ast.OpBitOr:
+		z = x | y
+	case ast.OpBitXor:
+		z = x ^ y
+	case ast.OpBitLeftShift, ast.OpBitRightShift:
+		if y < 0 {
+			return store.Value{}, outOfRange("Bitwise shift by negative offset.")
+		}
+		switch {
+		case y > 63:
+		case op == ast.OpBitLeftShift:
+			z = x << y
+		default:
+			z = int64(uint64(x) >> y)
+		}
+	}
+	if over {
+		return store.Value{}, outOfRange("int64 overflow: %d %s %d", x, op, y)
+	}
+	return intValue(z), nil
+}
+
+func numericArithmetic(op ast.BinaryOp, a, b *big.Rat) (store.Value, error) {
+	z := new(big.Rat)
+	switch op {
+	case ast.OpAdd:
+		z.Add(a, b)
+	case ast.OpSub:
+		z.Sub(a, b)
+	case ast.OpMul:
+		z.Mul(a, b)
+	case ast.OpDiv:
+		if b.Sign() == 0 {
+			return store.Value{}, outOfRange("division by zero: %s / 0", a.FloatString(9))
+		}
+		z.Quo(a, b)
+	}
+	return roundedNumeric(z)
+}
+
+// roundedNumeric rounds half away from zero to 9 digits after the point.
+func roundedNumeric(z *big.Rat) (store.Value, error) {
+	rounded, ok := new(big.Rat).SetString(z.FloatString(9))
+	if !ok {
+		return store.Value{}, outOfRange("numeric overflow")
+	}
+	text, err := store.NumericText(rounded)
+	if err != nil {
+		return store.Value{}, outOfRange("numeric overflow: %v", err)
+	}
+	return textValue(text), nil
+}

@@ -1,0 +1,344 @@
+package sql
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cloudspannerecosystem/memefish/ast"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
+)
+
+// query is a planned query: its columns, and run, which calls emit with each row. The rows belong to emit.
+type query struct {
+	columns []store.Field
+	run     func(f *frame, emit func([]store.Value) error) error
+}
+
+// stop ends a run early without being a failure. Each run that stops early makes its own, since runs nest.
+func stop() error { return &stopped{} }
+
+type stopped struct{ _ byte }
+
+func (*stopped) Error() string { return "stopped early" }
+
+// query compiles a query expression in the compiler's scope, which must be fresh but for its parent.
+func (c *compiler) query(e ast.QueryExpr) (*query, error) {
+	if c.scope == nil {
+		c.scope = &scope{}
+	}
+	if c.depth > maxQueryDepth {
+		return nil, invalid("sub-queries are nested deeper than %d levels", maxQueryDepth)
+	}
+	switch e := e.(type) {
+	case *ast.Query:
+		return c.fullQuery(e)
+	case *ast.Select:
+		return c.selectQuery(e, nil)
+	case *ast.SubQuery:
+		return (&compiler{env: c.env, scope: &scope{parent: c.scope.parent}, ctes: c.ctes, depth: c.depth + 1}).query(e.Query)
+	case *ast.CompoundQuery:
+		return c.compound(e)
+	}
+	return nil, unimplemented("the query %s", e.SQL())
+}
+
+func (c *compiler) fullQuery(e *ast.Query) (*query, error) {
+	if len(e.PipeOperators) > 0 {
+		return nil, unimplemented("pipe syntax")
+	}
+	if e.ForUpdate != nil {
+		return nil, unimplemented("FOR UPDATE")
+	}
+	if e.With != nil {
+		if c.ctes == nil {
+			c.ctes = map[string]*query{}
+		}
+		c.ctes = maps.Clone(c.ctes)
+		for _, cte := range e.With.CTEs {
+			q, err := (&compiler{env: c.env, ctes: c.ctes, depth: c.depth + 1}).query(cte.QueryExpr)
+			if err != nil {
+				return nil, err
+			}
+			c.ctes[strings.ToLower(cte.Name.Name)] = q
+		}
+	}
+	var q *query
+	var err error
+	if s, ok := e.Query.(*ast.Select); ok {
+		q, err = c.selectQuery(s, e.OrderBy)
+	} else if q, err = c.query(e.Query); err == nil && e.OrderBy != nil {
+		q, err = c.orderOutput(q, e.OrderBy)
+	}
+	if err != nil || e.Limit == nil {
+		return q, err
+	}
+	return c.limited(q, e.Limit)
+}
+
+// orderOutput sorts the rows of a query by its own columns.
+func (c *compiler) orderOutput(q *query, o *ast.OrderBy) (*query, error) {
+	s := &scope{parent: c.scope.parent}
+	s.add("", columnsOf(q))
+	oc := c.in(s)
+	var keys []sortKey
+	for _, item := range o.Items {
+		k, err := oc.sortKey(item, q.columns)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return &query{columns: q.columns, run: func(f *frame, emit func([]store.Value) error) error {
+		var rows []sorted
+		err := q.run(f, func(r []store.Value) error {
+			row := sorted{out: r}
+			for _, k := range keys {
+				v, err := k.eval(&frame{ctx: f.ctx, row: r, outer: f.outer}, r)
+				if err != nil {
+					return err
+				}
+				row.keys = append(row.keys, v)
+			}
+			rows = append(rows, row)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return emitSorted(rows, keys, emit)
+	}}, nil
+}
+
+func columnsOf(q *query) []column {
+	cols := make([]column, len(q.columns))
+	for i, f := range q.columns {
+		cols[i] = column{name: f.Name, typ: f.Type}
+	}
+	return cols
+}
+
+func (c *compiler) limited(q *query, l *ast.Limit) (*query, error) {
+	count, err := c.limitValue(l.Count)
+	if err != nil {
+		return nil, err
+	}
+	offset := int64(0)
+	if l.Offset != nil {
+		if offset, err = c.limitValue(l.Offset.Value); err != nil {
+			return nil, err
+		}
+	}
+	return &query{columns: q.columns, run: func(f *frame, emit func([]store.Value) error) error {
+		if count == 0 {
+			return nil
+		}
+		n, enough := int64(0), stop()
+		err := q.run(f, func(r []store.Value) error {
+			n++
+			if n <= offset {
+				return nil
+			}
+			if err := emit(r); err != nil {
+				return err
+			}
+			if n-offset >= count {
+				return enough
+			}
+			return nil
+		})
+		if errors.Is(err, enough) {
+			return nil
+		}
+		return err
+	}}, nil
+}
+
+func (c *compiler) limitValue(v ast.IntValue) (int64, error) {
+	var x *expr
+	var err error
+	switch v := v.(type) {
+	case *ast.IntLiteral:
+		x, err = c.expr(v)
+	case *ast.Param:
+		x, err = c.param(v.Name)
+	case *ast.CastIntValue:
+		return c.limitValue(v.Expr)
+	default:
+		return 0, unimplemented("LIMIT %s", v.SQL())
+	}
+	if err != nil {
+		return 0, err
+	}
+	if x, err = coerce(x, int64Type); err != nil {
+		return 0, err
+	}
+	n, err := x.eval(nil)
+	if err != nil {
+		return 0, err
+	}
+	if !n.Valid || n.Int < 0 {
+		return 0, outOfRange("LIMIT and OFFSET must be integers that are not negative")
+	}
+	return n.Int, nil
+}
+
+func (c *compiler) compound(e *ast.CompoundQuery) (*query, error) {
+	if e.Op != ast.SetOpUnion {
+		return nil, unimplemented("%s", e.Op)
+	}
+	var parts []*query
+	for _, sub := range e.Queries {
+		q, err := (&compiler{env: c.env, scope: &scope{parent: c.scope.parent}, ctes: c.ctes, depth: c.depth + 1}).query(sub)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, q)
+	}
+	out := &query{columns: slices.Clone(parts[0].columns)}
+	for _, p := range parts[1:] {
+		if len(p.columns) != len(out.columns) {
+			return nil, invalid("the queries of UNION have different numbers of columns: %d and %d", len(out.columns), len(p.columns))
+		}
+		for i := range p.columns {
+			have := &out.columns[i]
+			switch {
+			case have.Type == nil:
+				have.Type = p.columns[i].Type
+			case p.columns[i].Type != nil && !sameType(have.Type, p.columns[i].Type):
+				return nil, invalid("column %d of UNION has the types %s and %s", i+1, TypeName(have.Type), TypeName(p.columns[i].Type))
+			}
+		}
+	}
+	out.run = func(f *frame, emit func([]store.Value) error) error {
+		for _, p := range parts {
+			if err := p.run(f, emit); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if e.AllOrDistinct == ast.AllOrDistinctDistinct {
+		return distinct(out), nil
+	}
+	return out, nil
+}
+
+func distinct(q *query) *query {
+	return &query{columns: q.columns, run: func(f *frame, emit func([]store.Value) error) error {
+		seen := map[string]bool{}
+		return q.run(f, func(r []store.Value) error {
+			k := rowKey(q.columns, r)
+			if seen[k] {
+				return nil
+			}
+			seen[k] = true
+			return emit(r)
+		})
+	}}
+}
+
+// rowKey is a string that equal rows share.
+func rowKey(cols []store.Field, r []store.Value) string {
+	var b []byte
+	for i, v := range r {
+		b = appendGroupKey(b, cols[i].Type, v)
+	}
+	return string(b)
+}
+
+func appendGroupKey(b []byte, t *store.Type, v store.Value) []byte {
+	if t == nil || !v.Valid {
+		return append(b, 0)
+	}
+	switch t.Code {
+	case store.Array, store.Struct:
+		b = append(b, 2)
+		for i, e := range v.List {
+			et := t.Elem
+			if t.Code == store.Struct {
+				et = t.Fields[i].Type
+			}
+			b = appendGroupKey(append(b, 3), et, e)
+		}
+		return append(b, 4)
+	}
+	return store.AppendKeyPart(b, t, v, false)
+}
+
+// sorted is a row waiting to be put in order.
+type sorted struct{ keys, out []store.Value }
+
+type sortKey struct {
+	typ  *store.Type
+	desc bool
+	eval func(f *frame, out []store.Value) (store.Value, error)
+}
+
+// sortKey compiles one item of ORDER BY: a column of the result by alias or number, or an expression.
+func (c *compiler) sortKey(item *ast.OrderByItem, cols []store.Field) (sortKey, error) {
+	if item.Collate != nil {
+		return sortKey{}, unimplemented("COLLATE")
+	}
+	k := sortKey{desc: item.Dir == ast.DirectionDesc}
+	slot := -1
+	switch e := item.Expr.(type) {
+	case *ast.IntLiteral:
+		n, err := parseInt(e.Value, e.Base)
+		if err != nil || n < 1 || n > int64(len(cols)) {
+			return k, invalid("ORDER BY column number is out of range: %s", e.Value)
+		}
+		slot = int(n) - 1
+	case *ast.Ident:
+		for i, f := range cols {
+			if strings.EqualFold(f.Name, e.Name) {
+				if slot >= 0 && slot != i {
+					slot = -2
+					break
+				}
+				slot = i
+			}
+		}
+	}
+	if slot >= 0 {
+		k.typ = cols[slot].Type
+		k.eval = func(_ *frame, out []store.Value) (store.Value, error) { return out[slot], nil }
+	} else {
+		x, err := c.expr(item.Expr)
+		if err != nil {
+			return k, err
+		}
+		k.typ = x.typ
+		k.eval = func(f *frame, _ []store.Value) (store.Value, error) { return x.eval(f) }
+	}
+	if !isComparable(k.typ) {
+		return k, invalid("ORDER BY does not support expressions of type %s", TypeName(k.typ))
+	}
+	return k, nil
+}
+
+func emitSorted(rows []sorted, keys []sortKey, emit func([]store.Value) error) error {
+	slices.SortStableFunc(rows, func(a, b sorted) int {
+		for i, k := range keys {
+			if k.typ == nil {
+				continue
+			}
+			n := store.Compare(k.typ, a.keys[i], b.keys[i])
+			if k.desc {
+				n = -n
+			}
+			if n != 0 {
+				return n
+			}
+		}
+		return 0
+	})
+	for _, r := range rows {
+		if err := emit(r.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}

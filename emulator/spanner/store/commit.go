@@ -1,0 +1,262 @@
+package store
+
+import (
+	"maps"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+)
+
+// CommitRequest is what Commit adds to a transaction's own writes.
+type CommitRequest struct {
+	// Schema is the version that Mutations refer to; needed only with Mutations.
+	Schema *Schema
+	// Mutations are applied after the transaction's statements, in order, to the newest rows.
+	Mutations []Mutation
+	// Tag is the transaction tag, System marks system transactions, Excluded is exclude_txn_from_change_streams.
+	Tag      string
+	System   bool
+	Excluded bool
+}
+
+// CommitResult is what a committed transaction is told.
+type CommitResult struct {
+	// Timestamp is the commit timestamp in microseconds since 1970.
+	Timestamp int64
+	// MutationCount counts written columns and deleted rows, about as Spanner's commit statistics do.
+	MutationCount int64
+}
+
+// Commit makes the transaction's writes durable and visible at one new timestamp. An error leaves the database as it
+// was; code ABORTED means that something the transaction read has changed and the whole transaction should be tried
+// again. The transaction is over either way.
+func (t *Txn) Commit(req CommitRequest) (CommitResult, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done {
+		return CommitResult{}, Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+	}
+	t.done = true
+	return t.db.commit(t, req)
+}
+
+func (db *Database) commit(t *Txn, req CommitRequest) (CommitResult, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	old := db.current.Load()
+	if what := t.conflict(old); what != "" {
+		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: %s changed since it was read; retry the transaction", what)
+	}
+	if len(req.Mutations) > 0 && req.Schema != old.schema {
+		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: the schema changed while its mutations were prepared; retry the transaction")
+	}
+	ts := db.nextTimestamp()
+	buf := stamp(&t.buf, ts)
+	now := &Snapshot{db: db, st: old, ts: ts, schema: old.schema}
+	eff := effects{buf: buf, view: now}
+	for _, m := range req.Mutations {
+		if err := eff.apply(stampMutation(m, ts)); err != nil {
+			return CommitResult{}, err
+		}
+	}
+	w := &writer{db: db, ts: ts, st: &state{
+		ts: ts, schema: old.schema, schemas: old.schemas,
+		trees: maps.Clone(old.trees), lastWrite: maps.Clone(old.lastWrite),
+	}}
+	changes, err := w.write(buf)
+	if err != nil {
+		return CommitResult{}, err
+	}
+	// From here on nothing fails: the garbage, the state and the observers belong to a commit that happened.
+	db.garbage = append(db.garbage, w.garbage...)
+	db.collect(w)
+	db.last = ts
+	db.current.Store(w.st)
+	if db.opts.Observe != nil {
+		db.opts.Observe(&Commit{
+			Timestamp: ts, TransactionID: db.newTransactionID(),
+			Tag: req.Tag, System: req.System, Excluded: req.Excluded, Changes: changes,
+		})
+	}
+	return CommitResult{Timestamp: ts, MutationCount: buf.cells}, nil
+}
+
+// stamp returns the statements' buffer with the commit timestamp in place of its placeholders. Keys that contain one
+// are made anew, so the buffer is rebuilt.
+func stamp(b *buffer, ts int64) *buffer {
+	out := &buffer{cells: b.cells}
+	for _, p := range b.order {
+		q := *p
+		if q.cur != nil {
+			q.cur = stampRow(q.table, q.cur, ts)
+			q.key = q.table.KeyOf(q.cur)
+		}
+		out.add(&q)
+	}
+	return out
+}
+
+func stampRow(t *Table, r Row, ts int64) Row {
+	copied := false
+	for i := range r {
+		if t.Columns[i].Type.Code == Timestamp && r[i].IsPendingCommitTimestamp() {
+			if !copied {
+				r, copied = slices.Clone(r), true
+			}
+			r[i] = MicrosValue(ts)
+		}
+	}
+	return r
+}
+
+// stampMutation replaces placeholders where the column allows them; elsewhere they stay for checkRow to refuse.
+func stampMutation(m Mutation, ts int64) Mutation {
+	for _, c := range m.Columns {
+		if m.Table.Columns[c].AllowCommitTimestamp {
+			return stampRows(m, ts)
+		}
+	}
+	return m
+}
+
+func stampRows(m Mutation, ts int64) Mutation {
+	rows := make([]Row, len(m.Rows))
+	for i, r := range m.Rows {
+		rows[i] = slices.Clone(r)
+		for j, c := range m.Columns {
+			if m.Table.Columns[c].AllowCommitTimestamp && rows[i][j].IsPendingCommitTimestamp() {
+				rows[i][j] = MicrosValue(ts)
+			}
+		}
+	}
+	m.Rows = rows
+	return m
+}
+
+// checkFuture refuses commit-timestamp columns that lie after the commit, which Spanner never lets in.
+func checkFuture(t *Table, r Row, ts int64) error {
+	now := MicrosValue(ts)
+	for i := range t.Columns {
+		c := &t.Columns[i]
+		if c.AllowCommitTimestamp && c.Type.Code == Timestamp && Compare(c.Type, r[i], now) > 0 {
+			return Errorf(codes.FailedPrecondition, "cannot write timestamps in the future to column %s of table %s, which holds commit timestamps", c.Name, t.QualifiedName())
+		}
+	}
+	return nil
+}
+
+// writer builds the state that a commit publishes. It runs under the commit lock.
+type writer struct {
+	db      *Database
+	ts      int64
+	st      *state
+	cloned  map[int64]bool
+	garbage []garbage
+}
+
+// tree returns a tree of the new state that may be changed.
+func (w *writer) tree(id int64) *tree {
+	if !w.cloned[id] {
+		if w.cloned == nil {
+			w.cloned = map[int64]bool{}
+		}
+		w.cloned[id] = true
+		w.st.trees[id] = w.st.trees[id].Clone()
+	}
+	return w.st.trees[id]
+}
+
+// put adds a version; a nil row is a deletion.
+func (w *writer) put(id int64, k, pk Key, r Row, t *Table) {
+	tr := w.tree(id)
+	before, _ := tr.Get(entry{key: k})
+	if before.head == nil && r == nil {
+		return
+	}
+	v := &version{ts: w.ts, row: r, table: t}
+	v.older.Store(before.head)
+	tr.ReplaceOrInsert(entry{key: k, pk: pk, head: v})
+	if before.head != nil {
+		w.garbage = append(w.garbage, garbage{id, k, v})
+	}
+	w.st.lastWrite[id] = w.ts
+}
+
+// write carries a buffer into the trees and returns the changes, in the order the rows were first touched.
+func (w *writer) write(b *buffer) ([]RowChange, error) {
+	var changes []RowChange
+	for _, p := range b.order {
+		if p.cur != nil {
+			if err := checkFuture(p.table, p.cur, w.ts); err != nil {
+				return nil, err
+			}
+		}
+		c := RowChange{Table: p.table, Key: p.key, Old: p.old, New: p.cur}
+		switch {
+		case p.old == nil && p.cur == nil:
+			continue
+		case p.old == nil:
+			c.Op = Insert
+		case p.cur == nil:
+			c.Op = Delete
+		case p.replaced:
+			changes = append(changes, RowChange{Table: p.table, Key: p.key, Op: Delete, Old: p.old})
+			c.Op, c.Old = Insert, nil
+		default:
+			c.Op, c.Written = Update, p.written
+			if c.Written == nil {
+				c.Written = make([]bool, len(p.table.Columns))
+			}
+		}
+		changes = append(changes, c)
+		w.put(p.table.ID, p.key, "", p.cur, p.table)
+	}
+	return changes, w.writeIndexes(b)
+}
+
+// writeIndexes first removes all old index entries and then adds the new ones, so that two rows of one transaction may
+// exchange the values of a unique index.
+func (w *writer) writeIndexes(b *buffer) error {
+	type add struct {
+		x      *Index
+		p      *pending
+		key    Key
+		prefix int
+	}
+	var adds []add
+	byTable := map[int64][]*Index{}
+	for _, p := range b.order {
+		xs, known := byTable[p.table.ID]
+		if !known {
+			xs = w.st.schema.IndexesOf(p.table)
+			byTable[p.table.ID] = xs
+		}
+		for _, x := range xs {
+			var was, is Key
+			var wasIn, isIn bool
+			var prefix int
+			if p.old != nil {
+				was, _, wasIn = x.entryKey(p.table, p.old, p.key)
+			}
+			if p.cur != nil {
+				is, prefix, isIn = x.entryKey(p.table, p.cur, p.key)
+			}
+			if wasIn && isIn && was == is {
+				continue
+			}
+			if wasIn {
+				w.put(x.ID, was, p.key, nil, p.table)
+			}
+			if isIn {
+				adds = append(adds, add{x, p, is, prefix})
+			}
+		}
+	}
+	for _, a := range adds {
+		if a.x.Unique && holdsOther(w.tree(a.x.ID), a.key[:a.prefix], a.p.key) {
+			return Errorf(codes.AlreadyExists, "unique index violation on index %s of table %s: another row has the index key of row %s", a.x.QualifiedName(), a.x.Table, FormatKey(a.p.table, a.p.cur))
+		}
+		w.put(a.x.ID, a.key, a.p.key, Row{}, a.p.table)
+	}
+	return nil
+}
