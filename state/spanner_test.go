@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,8 +13,11 @@ import (
 	"cloud.google.com/go/spanner"
 	databaseadmin "cloud.google.com/go/spanner/admin/database/apiv1"
 	"cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
+	instanceadmin "cloud.google.com/go/spanner/admin/instance/apiv1"
+	"cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/emulator/official"
+	"github.com/spanledger/spanledger/emulator/spanner/server"
 	"github.com/spanledger/spanledger/state"
 	"github.com/spanledger/spanledger/state/statetest"
 	"google.golang.org/api/option"
@@ -37,6 +41,7 @@ var backends = []struct {
 	start func(t *testing.T) backend
 }{
 	{"official", startOfficial},
+	{"embedded", startEmbedded},
 }
 
 var databases atomic.Int64
@@ -55,6 +60,70 @@ func startOfficial(t *testing.T) backend {
 			return name
 		},
 	}
+}
+
+func startEmbedded(t *testing.T) backend {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	emulator := server.New(server.Options{})
+	grpcServer := grpc.NewServer(server.ServerOptions(0)...)
+	emulator.Register(grpcServer)
+	served := make(chan error, 1)
+	go func() { served <- grpcServer.Serve(listener) }()
+	t.Cleanup(func() {
+		emulator.Close()
+		grpcServer.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	options := insecureOptions(listener.Addr().String())
+	admin, err := instanceadmin.NewInstanceAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	op, err := admin.CreateInstance(t.Context(), &instancepb.CreateInstanceRequest{Parent: "projects/p1", InstanceId: "state",
+		Instance: &instancepb.Instance{Config: "projects/p1/instanceConfigs/emulator-config", DisplayName: "state", NodeCount: 1}})
+	if err == nil {
+		_, err = op.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return backend{
+		options: options,
+		alter:   func(t *testing.T, database string, ddl ...string) { alter(t, options, database, ddl...) },
+		create:  func(t *testing.T, ddl ...string) string { return create(t, options, ddl...) },
+	}
+}
+
+// insecureOptions are for a server on this machine.
+func insecureOptions(address string) []option.ClientOption {
+	return []option.ClientOption{option.WithEndpoint(address), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))}
+}
+
+// create makes a database in the instance projects/p1/instances/state.
+func create(t *testing.T, options []option.ClientOption, ddl ...string) string {
+	t.Helper()
+	admin, err := databaseadmin.NewDatabaseAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	id := fmt.Sprintf("db%d", databases.Add(1))
+	op, err := admin.CreateDatabase(t.Context(), &databasepb.CreateDatabaseRequest{Parent: "projects/p1/instances/state",
+		CreateStatement: "CREATE DATABASE " + id, ExtraStatements: ddl})
+	if err == nil {
+		_, err = op.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "projects/p1/instances/state/databases/" + id
 }
 
 func alter(t *testing.T, options []option.ClientOption, database string, ddl ...string) {
@@ -409,8 +478,7 @@ func testNoTables(t *testing.T, c *spanner.Client) {
 
 // TestUnreachable: a server that is not there does not hold a call longer than its context.
 func TestUnreachable(t *testing.T) {
-	b := backend{options: []option.ClientOption{option.WithEndpoint("127.0.0.1:1"), option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))}}
+	b := backend{options: insecureOptions("127.0.0.1:1")}
 	s := state.NewSpanner(b.client(t, "projects/p/instances/i/databases/d"), state.SpannerOptions{})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
