@@ -484,7 +484,7 @@ func TestUnreachable(t *testing.T) {
 	defer cancel()
 	start := time.Now()
 	_, err := s.Open(ctx, config("p"))
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "projects/p/instances/i/databases/d") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "database projects/p/instances/i/databases/d: no answer") {
 		t.Errorf("%v", err)
 	}
 	if d := time.Since(start); d > 5*time.Second {

@@ -184,8 +184,8 @@ func testHostile(t *testing.T, open func(t *testing.T) state.Store) {
 		"segment back to front":    {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.First, s.Last = s.Last, s.First })},
 		"segment's name not UTF-8": {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Name = "\xff" })},
 	} {
-		// A good update beside the bad one must not hide it.
-		if fenced, err := h.store.Commit(t.Context(), h.lease, []state.Update{u, {Children: children(100, nil, "beside")}}); err == nil {
+		// All are checked before any is stored: the good one before the bad one is not.
+		if fenced, err := h.store.Commit(t.Context(), h.lease, []state.Update{{Children: children(100, nil, "beside")}, u}); err == nil {
 			t.Errorf("%s: stored, fenced %q", what, fenced)
 		}
 	}

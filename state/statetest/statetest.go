@@ -46,7 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) state.Store) {
 		{"Ownership", testOwnership},
 		{"Many", testMany},
 		{"Parallel", testParallel},
-		{"Model", func(t *testing.T, open func(t *testing.T) state.Store) { Model(t, open(t), 8) }},
+		{"Model", func(t *testing.T, open func(t *testing.T) state.Store) { Model(t, open(t), 6) }},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open) })
 	}
