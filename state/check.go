@@ -11,12 +11,15 @@ import (
 const (
 	// maxName bounds a pipeline's name, which is part of every key.
 	maxName = 64
-	// These bound, in bytes, what keys are made of: Spanner's hold 8 KiB in all. Positions count in their text form.
-	maxToken    = 2048
-	maxPosition = 2048
-	maxTable    = 512
-	maxWorker   = 512
-	maxSink     = 128
+	// These bound, in bytes, what keys are made of.
+	maxToken  = 2048
+	maxTable  = 512
+	maxWorker = 512
+	maxSink   = 128
+	// maxKey bounds a whole key, below Spanner's 8 KiB. Only a segment's, which ends in a position, can come near.
+	maxKey = 8000
+	// maxPosition bounds a position's text. A snapshot row's position has the row's key in it, up to three bytes for one.
+	maxPosition = 32 << 10
 	// maxChainState is the bound that sinks promise for a chain's state.
 	maxChainState = 4096
 )
@@ -159,6 +162,11 @@ func (s *SinkSegment) check(l Lease, token string) error {
 			return fmt.Errorf("segment %s of sink %s: %w", s.Name, s.Sink, err)
 		}
 	}
+	first, _ := s.First.MarshalText()
+	if n := len(s.Chain.Pipeline) + len(s.Sink) + 8 + len(token) + len(s.Chain.Table) + len(first); n > maxKey {
+		return fmt.Errorf("segment %s of sink %s: its key would have %d bytes, more than %d: its first position's text has %d",
+			s.Name, s.Sink, n, maxKey, len(first))
+	}
 	if s.First.After(s.Last) {
 		return fmt.Errorf("segment %s of sink %s: its first position %s is after its last %s", s.Name, s.Sink, s.First, s.Last)
 	}
@@ -183,13 +191,16 @@ func checkKeyPart(s string, limit int) error {
 	return nil
 }
 
-// checkPosition refuses a position whose text form does not exist or is too long for a key.
+// checkPosition refuses a position whose text form does not exist or is too long.
 func checkPosition(p change.Position) error {
 	text, err := p.MarshalText()
 	if err != nil {
 		return err
 	}
-	return checkKeyPart(string(text), maxPosition)
+	if len(text) > maxPosition {
+		return fmt.Errorf("position %s... has %d bytes of text, more than %d", text[:64], len(text), maxPosition)
+	}
+	return nil
 }
 
 func checkTime(t change.Timestamp) error {

@@ -3,5 +3,8 @@
 // in memory for tests and throw-away runs, Spanner the form in a metadata database that production uses. Both pass the
 // conformance suite in package statetest.
 //
+// What an update may change is decided in one place, rows.apply, for both forms: fencing (I4), children before their parent's
+// finish (I3), checkpoints that never go back (I5). Spanner's tables are in tables.sql; DDL returns the statements.
+//
 // The package knows neither the reader nor the sinks.
 package state

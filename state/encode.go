@@ -156,6 +156,10 @@ func decodeChains(text jsonText) ([]ChainEnd, error) {
 	}
 	chains := make([]ChainEnd, len(list))
 	for i, c := range list {
+		// The merge of new ends relies on the order.
+		if i > 0 && c.Table <= list[i-1].Table {
+			return nil, fmt.Errorf("table %q follows %q: they are not in order, something else wrote them", c.Table, list[i-1].Table)
+		}
 		chains[i] = ChainEnd(c)
 	}
 	return chains, nil

@@ -4,14 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"cloud.google.com/go/spanner"
+	databaseadmin "cloud.google.com/go/spanner/admin/database/apiv1"
+	"cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
+	instanceadmin "cloud.google.com/go/spanner/admin/instance/apiv1"
+	"cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/emulator/official"
+	"github.com/spanledger/spanledger/emulator/spanner/server"
 	"github.com/spanledger/spanledger/state"
 	"github.com/spanledger/spanledger/state/statetest"
 	"google.golang.org/api/option"
@@ -23,6 +29,8 @@ import (
 type backend struct {
 	// create makes a database with the statements and returns its name.
 	create func(t *testing.T, ddl ...string) string
+	// alter runs more statements on a database.
+	alter func(t *testing.T, database string, ddl ...string)
 	// options are a client's.
 	options []option.ClientOption
 }
@@ -33,6 +41,7 @@ var backends = []struct {
 	start func(t *testing.T) backend
 }{
 	{"official", startOfficial},
+	{"embedded", startEmbedded},
 }
 
 var databases atomic.Int64
@@ -41,6 +50,7 @@ func startOfficial(t *testing.T) backend {
 	p := official.SpannerForTest(t, official.SpannerOptions{})
 	return backend{
 		options: p.ClientOptions(),
+		alter:   func(t *testing.T, database string, ddl ...string) { alter(t, p.ClientOptions(), database, ddl...) },
 		create: func(t *testing.T, ddl ...string) string {
 			t.Helper()
 			name := fmt.Sprintf("projects/p1/instances/state/databases/db%d", databases.Add(1))
@@ -49,6 +59,86 @@ func startOfficial(t *testing.T) backend {
 			}
 			return name
 		},
+	}
+}
+
+func startEmbedded(t *testing.T) backend {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	emulator := server.New(server.Options{})
+	grpcServer := grpc.NewServer(server.ServerOptions(0)...)
+	emulator.Register(grpcServer)
+	served := make(chan error, 1)
+	go func() { served <- grpcServer.Serve(listener) }()
+	t.Cleanup(func() {
+		emulator.Close()
+		grpcServer.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	options := insecureOptions(listener.Addr().String())
+	admin, err := instanceadmin.NewInstanceAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	op, err := admin.CreateInstance(t.Context(), &instancepb.CreateInstanceRequest{Parent: "projects/p1", InstanceId: "state",
+		Instance: &instancepb.Instance{Config: "projects/p1/instanceConfigs/emulator-config", DisplayName: "state", NodeCount: 1}})
+	if err == nil {
+		_, err = op.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return backend{
+		options: options,
+		alter:   func(t *testing.T, database string, ddl ...string) { alter(t, options, database, ddl...) },
+		create:  func(t *testing.T, ddl ...string) string { return create(t, options, ddl...) },
+	}
+}
+
+// insecureOptions are for a server on this machine.
+func insecureOptions(address string) []option.ClientOption {
+	return []option.ClientOption{option.WithEndpoint(address), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))}
+}
+
+// create makes a database in the instance projects/p1/instances/state.
+func create(t *testing.T, options []option.ClientOption, ddl ...string) string {
+	t.Helper()
+	admin, err := databaseadmin.NewDatabaseAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	id := fmt.Sprintf("db%d", databases.Add(1))
+	op, err := admin.CreateDatabase(t.Context(), &databasepb.CreateDatabaseRequest{Parent: "projects/p1/instances/state",
+		CreateStatement: "CREATE DATABASE " + id, ExtraStatements: ddl})
+	if err == nil {
+		_, err = op.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "projects/p1/instances/state/databases/" + id
+}
+
+func alter(t *testing.T, options []option.ClientOption, database string, ddl ...string) {
+	t.Helper()
+	admin, err := databaseadmin.NewDatabaseAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	op, err := admin.UpdateDatabaseDdl(t.Context(), &databasepb.UpdateDatabaseDdlRequest{Database: database, Statements: ddl})
+	if err == nil {
+		err = op.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -84,6 +174,7 @@ func TestSpanner(t *testing.T) {
 		t.Run("Partly", func(t *testing.T) { testPartlyFenced(t, b.client(t, database)) })
 		t.Run("Unchanged", func(t *testing.T) { testUnchanged(t, b.client(t, database)) })
 		t.Run("Workers", func(t *testing.T) { testWorkers(t, b.client(t, database)) })
+		t.Run("InitAgain", func(t *testing.T) { b.alter(t, database, state.DDL()...) })
 		t.Run("NoTables", func(t *testing.T) { testNoTables(t, b.client(t, b.create(t))) })
 		t.Run("NoDatabase", func(t *testing.T) {
 			missing := state.NewSpanner(b.client(t, database+"x"), state.SpannerOptions{})
@@ -229,6 +320,37 @@ func testTooLarge(t *testing.T, c *spanner.Client) {
 			t.Errorf("chain %d: %v", i, err)
 		}
 	}
+	// Updates that fit singly, but not together because of what is stored, go one by one.
+	var updates []state.Update
+	for _, token := range []string{"child1", "child2", "child3"} {
+		u := state.Update{Token: token, Progress: []state.Progress{{Sink: "s", Through: 250, Chains: []state.ChainEnd{{Table: "small"}}}}}
+		for i := range 2 {
+			u.Progress[0].Chains = append(u.Progress[0].Chains, state.ChainEnd{Table: fmt.Sprint("t", i), State: make([]byte, 2000)})
+		}
+		if fenced, err := s.Commit(t.Context(), l, []state.Update{u}); err != nil || len(fenced) > 0 {
+			t.Fatal(fenced, err)
+		}
+		updates = append(updates, state.Update{Token: token, Progress: []state.Progress{{Sink: "s", Through: 260}}})
+	}
+	if fenced, err := s.Commit(t.Context(), l, updates); err != nil || len(fenced) > 0 {
+		t.Errorf("%q %v", fenced, err)
+	}
+	loaded, err := s.Load(t.Context(), "large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	for _, p := range loaded.Progress {
+		if p.Through == 260 && len(p.Chains) == 3 {
+			moved++
+		}
+	}
+	if moved != 3 {
+		t.Errorf("%d of 3 checkpoints moved", moved)
+	}
+	if fenced, err := s.Commit(t.Context(), state.Lease{Pipeline: "large", Incarnation: 1, Worker: "w"}, updates); err != nil || len(fenced) != 3 {
+		t.Errorf("fenced %q, %v", fenced, err)
+	}
 }
 
 // testPartlyFenced gives one partition away, as scaling out does: the claim's owner is fenced for it and for it only, and the
@@ -356,14 +478,13 @@ func testNoTables(t *testing.T, c *spanner.Client) {
 
 // TestUnreachable: a server that is not there does not hold a call longer than its context.
 func TestUnreachable(t *testing.T) {
-	b := backend{options: []option.ClientOption{option.WithEndpoint("127.0.0.1:1"), option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))}}
+	b := backend{options: insecureOptions("127.0.0.1:1")}
 	s := state.NewSpanner(b.client(t, "projects/p/instances/i/databases/d"), state.SpannerOptions{})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	start := time.Now()
 	_, err := s.Open(ctx, config("p"))
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "projects/p/instances/i/databases/d") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "database projects/p/instances/i/databases/d: no answer") {
 		t.Errorf("%v", err)
 	}
 	if d := time.Since(start); d > 5*time.Second {

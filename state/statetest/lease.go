@@ -169,7 +169,7 @@ func testHostile(t *testing.T, open func(t *testing.T) state.Store) {
 		"chain without a table":       chain(state.ChainEnd{Through: position(150)}),
 		"chain's state too long":      chain(state.ChainEnd{Table: "t", Through: position(150), State: make([]byte, 4097)}),
 		"chain's position too early":  chain(state.ChainEnd{Table: "t", Through: position(-1)}),
-		"chain's position too long":   chain(state.ChainEnd{Table: "t", Through: change.Position{Transaction: long}}),
+		"chain's position too long":   chain(state.ChainEnd{Table: "t", Through: change.Position{Transaction: strings.Repeat("x", 40_000)}}),
 		"table nil":                   {Tables: []*change.Table{nil}},
 		"table without a name":        {Tables: []*change.Table{change.NewTable("", 1, nil)}},
 		"table without a version":     {Tables: []*change.Table{change.NewTable("t", 0, nil)}},
@@ -178,11 +178,14 @@ func testHostile(t *testing.T, open func(t *testing.T) state.Store) {
 		"segment of another token":    {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Chain.Token = "b" })},
 		"segment without a table":     {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Chain.Table = "" })},
 		"segment without a sink":      {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Sink = "" })},
-		"segment back to front":       {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.First, s.Last = s.Last, s.First })},
-		"segment's name not UTF-8":    {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Name = "\xff" })},
+		"segment's position too long": {Token: "a", Segments: segment(func(s *state.SinkSegment) {
+			s.First.Sequence, s.Last.Sequence, s.Last.Commit = long, long, 200
+		})},
+		"segment back to front":    {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.First, s.Last = s.Last, s.First })},
+		"segment's name not UTF-8": {Token: "a", Segments: segment(func(s *state.SinkSegment) { s.Name = "\xff" })},
 	} {
-		// A good update beside the bad one must not hide it.
-		if fenced, err := h.store.Commit(t.Context(), h.lease, []state.Update{u, {Children: children(100, nil, "beside")}}); err == nil {
+		// All are checked before any is stored: the good one before the bad one is not.
+		if fenced, err := h.store.Commit(t.Context(), h.lease, []state.Update{{Children: children(100, nil, "beside")}, u}); err == nil {
 			t.Errorf("%s: stored, fenced %q", what, fenced)
 		}
 	}
@@ -345,5 +348,45 @@ func testRestart(t *testing.T, open func(t *testing.T) state.Store) {
 	}
 	if p := h.progress("c", "s"); p.Through != 250 {
 		t.Errorf("the next process stored %+v", p)
+	}
+}
+
+// testParallel: the methods of one store may be called at once.
+func testParallel(t *testing.T, open func(t *testing.T) state.Store) {
+	h := startWith(t, open(t), "a", "b", "c", "d")
+	const rounds = 10
+	var wg sync.WaitGroup
+	for _, token := range []string{"a", "b", "c", "d"} {
+		wg.Go(func() {
+			for i := range int64(rounds) {
+				fenced, err := h.store.Commit(t.Context(), h.lease, []state.Update{{Token: token, Progress: through("s", change.Timestamp(200+i)),
+					Segments: []state.SinkSegment{h.segment("s", token, "t", 10*i, 10*i+9)}}})
+				if err != nil || len(fenced) > 0 {
+					t.Errorf("commit: fenced %q, %v", fenced, err)
+				}
+				if s, err := h.store.Load(t.Context(), h.Pipeline); err != nil || len(s.Partitions) != 4 {
+					t.Errorf("load: %+v, %v", s, err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range rounds {
+			if _, err := h.store.Open(t.Context(), h.Config); err != nil {
+				t.Errorf("open: %v", err)
+			}
+			if err := h.store.Segments(t.Context(), h.Pipeline, "s", func(change.Segment) error { return nil }); err != nil {
+				t.Errorf("segments: %v", err)
+			}
+		}
+	})
+	wg.Wait()
+	if n := len(h.segments("s")); n != 4*rounds {
+		t.Errorf("%d segments are stored, want %d", n, 4*rounds)
+	}
+	for _, p := range h.load().Progress {
+		if p.Through != 200+rounds-1 {
+			t.Errorf("%+v", p)
+		}
 	}
 }

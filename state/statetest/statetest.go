@@ -45,7 +45,8 @@ func Run(t *testing.T, open func(t *testing.T) state.Store) {
 		{"SegmentPages", testSegmentPages},
 		{"Ownership", testOwnership},
 		{"Many", testMany},
-		{"Model", func(t *testing.T, open func(t *testing.T) state.Store) { Model(t, open(t), 12) }},
+		{"Parallel", testParallel},
+		{"Model", func(t *testing.T, open func(t *testing.T) state.Store) { Model(t, open(t), 6) }},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open) })
 	}
