@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -26,6 +27,13 @@ var backends = []struct {
 var officialEmulator atomic.Pointer[official.Process]
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Each step is a transaction; -rapid.checks asks for more.
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set("25"); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if p := officialEmulator.Load(); p != nil {
 		if err := p.Stop(); err != nil {
