@@ -44,6 +44,10 @@ func TestMain(m *testing.M) {
 	if err := goleak.Find(
 		// Kept for the life of the process by the client libraries.
 		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+		// The client asks Google's metadata server where it runs, on a
+		// connection of its own that idles on.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 	); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
