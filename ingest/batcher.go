@@ -222,16 +222,14 @@ func (b *Batcher) commit(group []*pending) {
 	}
 	ctx, cancel := context.WithTimeoutCause(b.ctx, b.opts.CommitTimeout, fmt.Errorf("no commit within %s", b.opts.CommitTimeout))
 	outcomes, err := b.store.commit(ctx, batches, false)
+	// Explained first: a missing table must not look like bad members.
+	err = b.store.explain(ctx, "append "+describe(batches), err)
+	cancel()
 	if err != nil && len(group) > 1 && IsRefusal(err) {
-		cancel()
 		b.commit(group[:len(group)/2])
 		b.commit(group[len(group)/2:])
 		return
 	}
-	if err != nil {
-		err = b.store.explain(ctx, "append "+describe(batches), err)
-	}
-	cancel()
 	for i, p := range group {
 		b.room.Release(p.weight)
 		if err != nil {
