@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -26,6 +27,13 @@ var backends = []struct {
 var officialEmulator atomic.Pointer[official.Process]
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Each step is a transaction; -rapid.checks asks for more.
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set("25"); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if p := officialEmulator.Load(); p != nil {
 		if err := p.Stop(); err != nil {
@@ -36,6 +44,10 @@ func TestMain(m *testing.M) {
 	if err := goleak.Find(
 		// Kept for the life of the process by the client libraries.
 		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+		// The client asks Google's metadata server where it runs, on a
+		// connection of its own that idles on.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 	); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1

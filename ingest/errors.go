@@ -169,7 +169,11 @@ func (s *Store) explain(ctx context.Context, op string, err error) error {
 	case code == codes.NotFound:
 		return fmt.Errorf("%s: %w; create %s first, `spanledger init` does", op, err, database)
 	case code == codes.DeadlineExceeded, code == codes.Unavailable, errors.Is(err, context.DeadlineExceeded):
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		cause := context.Cause(ctx)
+		if cause == nil && code == codes.DeadlineExceeded {
+			cause = context.DeadlineExceeded // gRPC's timer was a moment faster
+		}
+		if cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w (%w)", cause, err)
 		}
 		return fmt.Errorf("%s: %w", op, &UnreachableError{Database: database, Err: err})

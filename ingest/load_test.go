@@ -134,7 +134,7 @@ not json
 		}
 		wantRejects(t, readRejects(t, rejects), map[int64]string{
 			3: "123456789012345678901234567890", 4: ".a (byte 7): the member occurs twice", 5: "is not the start of a value",
-			6: "half of a surrogate pair", 7: "no good", 9: "not valid UTF-8", 10: "ends",
+			6: "half of a surrogate pair", 7: "no good", 9: "not valid UTF-8", 10: "the end of the text",
 		})
 	})
 }
