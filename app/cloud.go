@@ -43,7 +43,7 @@ func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 		return nil, fmt.Errorf("start the embedded Cloud Storage: %w", err)
 	}
 	c.close = append(c.close, objects.Close)
-	c.Storage = objects.URL()
+	c.Storage = "http://" + objects.Addr()
 	if o.Official {
 		return c, c.startOfficial(ctx)
 	}

@@ -37,7 +37,7 @@ func openDataDir(path string) (*dataDir, error) {
 		d.lock.Close()
 		return nil, fmt.Errorf("--data-dir %s: another process uses it (%w): wait for its end, or choose another directory", path, err)
 	}
-	entries, err := os.ReadDir(filepath.Join(d.storage(), devBucket))
+	entries, err := os.ReadDir(filepath.Join(d.storage(), devResources.Bucket))
 	if err != nil && !os.IsNotExist(err) {
 		d.close()
 		return nil, fmt.Errorf("--data-dir %s: %w", path, err)

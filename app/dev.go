@@ -64,6 +64,7 @@ type dev struct {
 
 	resources Resources
 	archive   string    // the archive's prefix in the bucket
+	identity  string    // the database's
 	start     time.Time // where the pipeline begins
 }
 

@@ -30,11 +30,11 @@ func (d *dev) setup(ctx context.Context) error {
 		return err
 	}
 	d.resources = r
-	var err error
-	if d.archive, err = d.cloud.ArchivePrefix(ctx, r.Database); err != nil {
+	if err := d.identify(ctx); err != nil {
 		return err
 	}
 	d.sayWhere()
+	var err error
 	if d.start, err = d.cloud.now(ctx, r.Database); err != nil {
 		return err
 	}
@@ -49,11 +49,29 @@ func (d *dev) setup(ctx context.Context) error {
 	return err
 }
 
+// identify names the archive after the database and the time it was created, so that the archive of each run is its own.
+func (d *dev) identify(ctx context.Context) error {
+	n, err := parseDatabase(d.resources.Database)
+	if err != nil {
+		return err
+	}
+	created, err := d.cloud.created(ctx, n)
+	if err != nil {
+		return err
+	}
+	if created.IsZero() {
+		created = time.Now().UTC() // Google's emulator does not say; this run has just made the database
+	}
+	d.identity = created.Format(time.RFC3339Nano)
+	d.archive = n.database + "-" + created.Format("20060102T150405.000000Z")
+	return nil
+}
+
 // sinks are dev's: the archive, with young batches so that one sees it grow, and Pub/Sub.
 func (d *dev) sinks() ([]SinkConfig, error) {
 	archive, err := json.Marshal(map[string]any{
 		"bucket": d.resources.Bucket, "prefix": d.archive, "endpoint": d.cloud.Storage, "max_delay": "1s",
-		"database": d.resources.Database, "stream": d.resources.Stream,
+		"database": d.resources.Database, "stream": d.resources.Stream, "identity": d.identity,
 	})
 	if err != nil {
 		return nil, err

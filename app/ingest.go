@@ -36,7 +36,7 @@ func (s *IngestSummary) String() string {
 	text := fmt.Sprintf("%d records read: %d events stored, %d there already, %d rejected, in %.1f s",
 		s.Read, s.Ingested, s.AlreadyThere, s.Rejected, s.Seconds)
 	for _, r := range s.Rejects {
-		text += "\n  " + r.String()
+		text += "\n  " + rejectLine(r)
 	}
 	if s.Rejected > 0 && s.RejectFile != "" {
 		text += "\nthe rejected records are in " + s.RejectFile
@@ -71,4 +71,13 @@ func Ingest(ctx context.Context, files []string, o IngestOptions) (*IngestSummar
 		err = fmt.Errorf("%w: %d", ErrRejected, sum.Rejected)
 	}
 	return s, err
+}
+
+// rejectLine is a rejected record in one line.
+func rejectLine(r ingest.Reject) string {
+	line := fmt.Sprintf("%s:%d: record %d: %s", r.File, r.Line, r.Record, r.Reason)
+	if r.Output > 0 {
+		line = fmt.Sprintf("%s:%d: record %d, event %d: %s", r.File, r.Line, r.Record, r.Output, r.Reason)
+	}
+	return line
 }

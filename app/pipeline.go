@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/api/option"
@@ -61,9 +62,11 @@ func (p *Pipeline) Close() error {
 	return errors.Join(errs...)
 }
 
+var registerSinks = sync.OnceFunc(all.Register)
+
 // NewPipeline wires a pipeline: it connects to Spanner, and leaves the sinks to be opened when it runs.
 func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.Logger) (_ *Pipeline, err error) {
-	all.Register()
+	registerSinks()
 	p := &Pipeline{}
 	defer func() {
 		if err != nil {
@@ -87,7 +90,7 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		}
 		opts.Sinks = append(opts.Sinks, pipeline.NamedSink{Name: s.Name, Sink: sink})
 	}
-	identity, err := e.databaseIdentity(ctx, source)
+	identity, err := e.identity(ctx, source)
 	if err != nil {
 		return nil, fmt.Errorf("pipeline %s: %w", c.Name, err)
 	}

@@ -67,24 +67,6 @@ func StreamDDL(name string) string {
 	return "CREATE CHANGE STREAM `" + name + "` FOR events OPTIONS (value_capture_type = 'NEW_ROW_AND_OLD_VALUES')"
 }
 
-// ArchivePrefix is where the archive of a database lies in its bucket: named after the database and the time it was
-// created, so that another database of the same name has another archive.
-func (e Endpoints) ArchivePrefix(ctx context.Context, name string) (string, error) {
-	n, err := parseDatabase(name)
-	if err != nil {
-		return "", err
-	}
-	identity, err := e.databaseIdentity(ctx, n)
-	if err != nil {
-		return "", err
-	}
-	created, err := time.Parse(time.RFC3339Nano, identity)
-	if err != nil {
-		return "", err
-	}
-	return n.database + "-" + created.Format("20060102T150405.000000Z"), nil
-}
-
 // databaseName is a database's full name, taken apart.
 type databaseName struct{ project, instance, database string }
 
@@ -148,23 +130,31 @@ func (e Endpoints) ensureInstance(ctx context.Context, n databaseName) error {
 	return err
 }
 
-// databaseIdentity tells a database from an earlier or later one of the same name: the time it was created. A restored
-// database has a time of its own.
-func (e Endpoints) databaseIdentity(ctx context.Context, n databaseName) (string, error) {
+// created is when a database was created, which tells it from an earlier or later one of the same name; a restored
+// database has a time of its own. Google's emulator does not say: then it is the zero time.
+func (e Endpoints) created(ctx context.Context, n databaseName) (time.Time, error) {
 	admin, err := e.databaseAdmin(ctx)
 	if err != nil {
-		return "", fmt.Errorf("look at database %s: %w", n, err)
+		return time.Time{}, fmt.Errorf("look at database %s: %w", n, err)
 	}
 	defer admin.Close()
 	db, err := admin.GetDatabase(ctx, &databasepb.GetDatabaseRequest{Name: n.String()})
 	if err != nil {
-		return "", fmt.Errorf("look at database %s: %w", n, err)
+		return time.Time{}, fmt.Errorf("look at database %s: %w", n, err)
 	}
 	if !db.GetCreateTime().IsValid() {
-		return "", fmt.Errorf("look at database %s: the server does not say when it was created, so that it could not be told from "+
-			"another database of that name", n)
+		return time.Time{}, nil
 	}
-	return db.GetCreateTime().AsTime().UTC().Format(time.RFC3339Nano), nil
+	return db.GetCreateTime().AsTime().UTC(), nil
+}
+
+// identity is created as text, "" where the server does not say: then databases are told apart by their names only.
+func (e Endpoints) identity(ctx context.Context, n databaseName) (string, error) {
+	t, err := e.created(ctx, n)
+	if err != nil || t.IsZero() {
+		return "", err
+	}
+	return t.Format(time.RFC3339Nano), nil
 }
 
 // now is the database's own time, which local clocks may be ahead of.

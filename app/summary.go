@@ -55,7 +55,7 @@ func (s *DevSummary) Err() error {
 	if s.Rejected > 0 {
 		err := fmt.Errorf("%w: %d of %d", ErrRejected, s.Rejected, s.Rejected+s.Ingested+s.AlreadyThere)
 		for _, r := range s.Rejects {
-			err = fmt.Errorf("%w\n  %s", err, r.String())
+			err = fmt.Errorf("%w\n  %s", err, rejectLine(r))
 		}
 		errs = append(errs, err)
 	}

@@ -76,7 +76,7 @@ func (b *Bucket) Stat(ctx context.Context, name string) (archive.Object, error) 
 
 // Open implements archive.Bucket.
 func (b *Bucket) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	r, err := b.handle.Object(b.prefix + name).ReadCompressed(true).NewReader(ctx)
+	r, err := b.handle.Object(b.prefix + name).NewReader(ctx)
 	if err != nil {
 		return nil, notFound(err)
 	}
