@@ -20,6 +20,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -312,6 +313,54 @@ func TestErrorsAreInstructions(t *testing.T) {
 		}
 		if calls.Load() != 1 {
 			t.Errorf("%v: %d attempts, want one: the engine retries", test.give, calls.Load())
+		}
+	}
+}
+
+// noToken is a metadata server that is away.
+type noToken struct{}
+
+func (noToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return nil, errors.New("the metadata server does not answer")
+}
+func (noToken) RequireTransportSecurity() bool { return false }
+
+// A token that cannot be had right now is no reason to stop a pipeline, although gRPC calls it UNAUTHENTICATED.
+func TestPassingLackOfAToken(t *testing.T) {
+	server := startServer(t)
+	conn, err := grpc.NewClient(server.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(noToken{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = pubsubpb.NewPublisherClient(conn).Publish(t.Context(), &pubsubpb.PublishRequest{Topic: topic})
+	if status.Code(err) != codes.Unauthenticated {
+		t.Fatalf("gRPC says %v, this test expects UNAUTHENTICATED", err)
+	}
+	if err := newSink(t, server.Endpoint(), Options{}).publishError(err); sinks.IsStop(err) {
+		t.Errorf("it became final: %v", err)
+	}
+}
+
+// Encoding a message allocates nothing: what a message costs is its bytes.
+func TestEncodeAllocates(t *testing.T) {
+	for _, format := range []Format{AvroOCF, JSON} {
+		s := newSink(t, "127.0.0.1:1", Options{Format: format})
+		c := rows(1)[0]
+		info, err := s.info(c.Table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e encoder
+		if n := testing.AllocsPerRun(500, func() {
+			if err := e.encode(info, &c, "bucket-1"); err != nil {
+				t.Fatal(err)
+			}
+			if e.add(); e.count == 100 {
+				e.reset()
+			}
+		}); n >= 1 {
+			t.Errorf("%s: %v allocations a message", format, n)
 		}
 	}
 }
