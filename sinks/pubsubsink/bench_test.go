@@ -8,9 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	library "cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -68,9 +70,17 @@ func TestBytesPerMessage(t *testing.T) {
 type sinkhole struct {
 	pubsubpb.UnimplementedPublisherServer
 	messages atomic.Int64
+	delay    time.Duration
+	inFlight atomic.Int64
+	most     atomic.Int64 // in flight at once
 }
 
 func (s *sinkhole) Publish(_ context.Context, r *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
+	n := s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
+	}
+	time.Sleep(s.delay) // the round trip of a real service, for benchmarks of lanes; 0 in the others
 	s.messages.Add(int64(len(r.Messages)))
 	ids := make([]string, len(r.Messages))
 	for i := range ids {
@@ -170,6 +180,29 @@ func BenchmarkPublish(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkRoundTrip publishes from all lanes at once to a service that takes 20 ms for a request.
+func BenchmarkRoundTrip(b *testing.B) {
+	hole, endpoint := startSinkhole(b)
+	hole.delay = 20 * time.Millisecond
+	s := openSink(b, endpoint, Options{Format: JSON})
+	spec := s.Spec()
+	changes := sinktest.NewGenerator(1).NextOf(1, spec.MaxChanges)
+	for i := range changes {
+		changes[i].Key = []change.Value{change.Value(fmt.Sprintf(`"store-%d"`, i)), change.Value(`"AA=="`)}
+	}
+	for b.Loop() {
+		var lanes errgroup.Group
+		for range spec.Lanes {
+			lanes.Go(func() error { return s.Write(b.Context(), &sinks.Batch{Changes: changes}) })
+		}
+		if err := lanes.Wait(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	report(b, hole, spec.Lanes*spec.MaxChanges)
+	b.ReportMetric(float64(hole.most.Load()), "in-flight")
 }
 
 func report(b *testing.B, hole *sinkhole, batch int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/googleapis/gax-go/v2/apierror"
 	"google.golang.org/grpc/codes"
@@ -21,7 +22,12 @@ func (s *Sink) publishError(err error) error {
 	switch status.Code(err) {
 	case codes.NotFound:
 		return sinks.Stop(fmt.Errorf("%w: the topic is gone: %s", wrapped, s.createAdvice()))
-	case codes.PermissionDenied, codes.Unauthenticated:
+	case codes.Unauthenticated:
+		if strings.Contains(err.Error(), credsFailed) {
+			return wrapped
+		}
+		return sinks.Stop(fmt.Errorf("%w: %s", wrapped, s.permissionAdvice()))
+	case codes.PermissionDenied:
 		return sinks.Stop(fmt.Errorf("%w: %s", wrapped, s.permissionAdvice()))
 	case codes.InvalidArgument:
 		// Sizes and names were checked before; what is left is the topic's own demand, such as a schema set on it.
@@ -37,6 +43,10 @@ func (s *Sink) publishError(err error) error {
 	}
 	return wrapped
 }
+
+// credsFailed is in gRPC's UNAUTHENTICATED when no token could be had, which a metadata server that is away for a moment is
+// enough for. Credentials were good at Open, so that passes; only the service's own refusal is final.
+const credsFailed = "per-RPC creds failed"
 
 func (s *Sink) createAdvice() string {
 	return fmt.Sprintf("make it with spanledger init, or gcloud pubsub topics create %s", s.config.topic)

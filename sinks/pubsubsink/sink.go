@@ -115,7 +115,18 @@ func (s *Sink) checkTopic(ctx context.Context, client *pubsub.TopicAdminClient) 
 	case codes.Unauthenticated:
 		return fmt.Errorf("topic %s: %s: %w", s.config.topic, s.permissionAdvice(), err)
 	}
-	return fmt.Errorf("looking for topic %s: %w", s.config.topic, err)
+	return fmt.Errorf("looking for topic %s at %s: %w", s.config.topic, s.place(), err)
+}
+
+// place is where the sink connects to, for people.
+func (s *Sink) place() string {
+	switch {
+	case s.config.EmulatorHost != "":
+		return "the emulator " + s.config.EmulatorHost
+	case s.config.Endpoint != "":
+		return s.config.Endpoint
+	}
+	return "the global endpoint"
 }
 
 // Close closes the connections; without a successful Open it does nothing.

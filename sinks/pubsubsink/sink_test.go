@@ -6,16 +6,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"cloud.google.com/go/iam/apiv1/iampb"
+	pubsubapi "cloud.google.com/go/pubsub/v2/apiv1"
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -312,6 +317,54 @@ func TestErrorsAreInstructions(t *testing.T) {
 	}
 }
 
+// noToken is a metadata server that is away.
+type noToken struct{}
+
+func (noToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return nil, errors.New("the metadata server does not answer")
+}
+func (noToken) RequireTransportSecurity() bool { return false }
+
+// A token that cannot be had right now is no reason to stop a pipeline, although gRPC calls it UNAUTHENTICATED.
+func TestPassingLackOfAToken(t *testing.T) {
+	server := startServer(t)
+	conn, err := grpc.NewClient(server.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(noToken{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = pubsubpb.NewPublisherClient(conn).Publish(t.Context(), &pubsubpb.PublishRequest{Topic: topic})
+	if status.Code(err) != codes.Unauthenticated {
+		t.Fatalf("gRPC says %v, this test expects UNAUTHENTICATED", err)
+	}
+	if err := newSink(t, server.Endpoint(), Options{}).publishError(err); sinks.IsStop(err) {
+		t.Errorf("it became final: %v", err)
+	}
+}
+
+// Encoding a message allocates nothing: what a message costs is its bytes.
+func TestEncodeAllocates(t *testing.T) {
+	for _, format := range []Format{AvroOCF, JSON} {
+		s := newSink(t, "127.0.0.1:1", Options{Format: format})
+		c := rows(1)[0]
+		info, err := s.info(c.Table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e encoder
+		if n := testing.AllocsPerRun(500, func() {
+			if err := e.encode(info, &c, "bucket-1"); err != nil {
+				t.Fatal(err)
+			}
+			if e.add(); e.count == 100 {
+				e.reset()
+			}
+		}); n >= 1 {
+			t.Errorf("%s: %v allocations a message", format, n)
+		}
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	server := startServer(t)
 	for _, test := range []struct {
@@ -328,6 +381,61 @@ func TestOpenErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%v became %v, want the words %q", test.give, err, test.says)
 		}
+	}
+}
+
+// publisher is what an account with no more than roles/pubsub.publisher sees: it may publish, but not look.
+type publisher struct {
+	pubsubpb.UnimplementedPublisherServer
+	iampb.UnimplementedIAMPolicyServer
+	permissions []string
+}
+
+func (*publisher) GetTopic(context.Context, *pubsubpb.GetTopicRequest) (*pubsubpb.Topic, error) {
+	return nil, status.Error(codes.PermissionDenied, "no pubsub.topics.get")
+}
+
+func (p *publisher) TestIamPermissions(context.Context, *iampb.TestIamPermissionsRequest) (*iampb.TestIamPermissionsResponse, error) {
+	return &iampb.TestIamPermissionsResponse{Permissions: p.permissions}, nil
+}
+
+func TestOpenAsPublisherOnly(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, p := grpc.NewServer(), new(publisher)
+	pubsubpb.RegisterPublisherServer(server, p)
+	iampb.RegisterIAMPolicyServer(server, p)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	defer func() {
+		server.Stop()
+		<-done
+	}()
+	if err := newSink(t, listener.Addr().String(), Options{}).Open(t.Context()); err == nil || !strings.Contains(err.Error(), "roles/pubsub.publisher") {
+		t.Errorf("without the permission: %v", err)
+	}
+	p.permissions = []string{publishPermission}
+	openSink(t, listener.Addr().String(), Options{})
+}
+
+// A topic with a schema refuses messages of another form one by one; better to say so at the start.
+func TestTopicWithSchema(t *testing.T) {
+	server := startServer(t)
+	client, err := pubsubapi.NewTopicAdminClient(t.Context(), server.ClientOptions()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	const name, schema = "projects/test/topics/strict", "projects/test/schemas/own"
+	if _, err := client.CreateTopic(t.Context(), &pubsubpb.Topic{
+		Name: name, SchemaSettings: &pubsubpb.SchemaSettings{Schema: schema, Encoding: pubsubpb.Encoding_BINARY},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := newSink(t, server.Endpoint(), Options{Topic: name}).Open(t.Context()); err == nil || !strings.Contains(err.Error(), schema) {
+		t.Errorf("Open: %v, want the schema named", err)
 	}
 }
 

@@ -85,7 +85,7 @@ func testCancel(t *testing.T, h Harness) {
 	s := opened(t, d)
 	changes := NewGenerator(4).NextOf(1, 100)
 	chain := chainsOf(changes)[0]
-	n := fit(s.Spec(), changes)
+	n := whole(changes, fit(s.Spec(), changes))
 	attempt := func(ctx context.Context) error {
 		var err error
 		lend(chainFor(s, chain), changes[:n], func(b *sinks.Batch) { err = once(ctx, s, b) })
