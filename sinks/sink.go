@@ -21,7 +21,8 @@ const (
 )
 
 // Spec is what a sink tells the engine about itself once it is configured: how it wants its batches. The engine keeps to
-// every bound; a single change larger than MaxBytes comes alone.
+// every bound, with two exceptions: a single change larger than MaxBytes comes alone, and so does, in a chain, a single
+// commit timestamp larger than MaxChanges or MaxBytes.
 type Spec struct {
 	// LaneBy is the kind of lane; Lanes their number with LaneByKey (at least 1).
 	LaneBy LaneBy
@@ -47,7 +48,8 @@ type Batch struct {
 }
 
 // Sink is the part every destination has. Calls of Write, Append and End come from several goroutines at once, one per
-// lane; Open comes before all others and Close after all others, once.
+// lane; Open comes before all others and Close after all others, once. Close may also follow an Open that failed, and must
+// be harmless then.
 type Sink interface {
 	// Spec is called once, before Open, and must not touch the network.
 	Spec() Spec

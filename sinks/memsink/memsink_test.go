@@ -104,6 +104,18 @@ func TestViolations(t *testing.T) {
 	}
 }
 
+func TestOneCommitTimestampMayBeLarge(t *testing.T) {
+	a := NewAppender(Options{Spec: sinks.Spec{MaxChanges: 1, MaxBytes: 600}})
+	open(t, a)
+	batch := &sinks.Batch{Chain: &change.Chain{Table: "carts"}, Changes: []change.Change{cart("1", 1), cart("2", 1), cart("3", 1)}}
+	for i := range batch.Changes {
+		batch.Changes[i].Position.Mod = int32(i)
+	}
+	if _, err := a.Append(t.Context(), batch, sinks.End{}); err != nil || a.Violations() != nil {
+		t.Errorf("%v, violations %v", err, a.Violations())
+	}
+}
+
 func TestCheckOrderFindsAReorderedKey(t *testing.T) {
 	w := NewWriter(Options{})
 	open(t, w)

@@ -31,9 +31,19 @@ func chainFor(s sinks.Sink, chain change.Chain) *change.Chain {
 	return nil
 }
 
-// whole lengthens a cut of n changes to the end of its commit timestamp: batches of a chain never tear one.
+// whole moves a cut of n changes to where no commit timestamp is torn: down, or, where one timestamp alone is larger than
+// n, up to its end.
 func whole(changes []change.Change, n int) int {
-	for n < len(changes) && changes[n].Position.Commit == changes[n-1].Position.Commit {
+	if n >= len(changes) {
+		return len(changes)
+	}
+	torn := func(n int) bool { return changes[n].Position.Commit == changes[n-1].Position.Commit }
+	for down := n; down > 0; down-- {
+		if !torn(down) {
+			return down
+		}
+	}
+	for n < len(changes) && torn(n) {
 		n++
 	}
 	return n

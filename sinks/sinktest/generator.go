@@ -95,6 +95,9 @@ func (g *Generator) next(n int, table func() *change.Table) []change.Change {
 		if g.rand.IntN(4) > 0 {
 			g.commit += 1 + change.Timestamp(g.rand.IntN(2_000_000))
 		}
+		if g.rand.IntN(50) == 0 {
+			g.commit += 50 * 60 * 1_000_000 // over the hour, where destinations with a layout by time begin anew
+		}
 		g.tx++
 		id := strconv.Itoa(1_000_000 + g.tx)
 		used := map[string]bool{}
