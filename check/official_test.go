@@ -136,6 +136,7 @@ func TestTruthOfficial(t *testing.T) {
 	if err := p.CreateDatabase(t.Context(), testDatabase, testDDL...); err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("SPANNER_EMULATOR_HOST", p.Endpoint()) // without it clients ask Google's metadata server where they are
 	testTruth(t, p.ClientOptions(), true, 9*time.Second)
 }
 
@@ -235,12 +236,11 @@ func falsify(t *testing.T, truth *Truth, client *spanner.Client) {
 		"timestamp": {func(c *Change) bool { c.After = spoilRow(c.After, "time", `"2020-01-01T00:00:00Z"`); return true }, "0 unexpected, 1 mismatched"},
 	} {
 		changes := append([]Change(nil), truth.Changes...)
-		changes[pick].Records = 0
 		if !c.spoil(&changes[pick]) {
 			changes = append(changes[:pick], changes[pick+1:]...)
 		}
 		for i := range changes {
-			changes[i].Records = 0
+			changes[i].Records, changes[i].Partitions = 0, 0 // not what is tried here
 		}
 		other, err := NewTruth(changes, append([]Partition(nil), truth.Partitions...), truth.Start, truth.End+1)
 		if err != nil {
