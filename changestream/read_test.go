@@ -84,7 +84,7 @@ func (s *scripted) close(silence time.Duration) { s.silence = silence }
 func scriptedReader(t *testing.T, s *script, o Options) *Reader {
 	t.Helper()
 	o.Database, o.Stream = testDatabase, "S"
-	o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	o.Logger = slog.New(slog.DiscardHandler)
 	o, err := o.withDefaults()
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"google.golang.org/protobuf/types/known/timestamppb"
-	"io"
 	"log/slog"
 	"math"
 	"strconv"
@@ -168,7 +167,7 @@ func marshal(m proto.Message) []byte {
 
 // newTestDecoder decodes into a framer that has promised everything before 1 µs.
 func newTestDecoder() *decoder {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	return &decoder{token: "p", unions: newUnions(nil, log), log: log, limit: 1 << 30, frames: newFramer("p", 0, 1<<30)}
 }
 

@@ -1,0 +1,313 @@
+package changestream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/spanner"
+	database "cloud.google.com/go/spanner/admin/database/apiv1"
+	"cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
+	instance "cloud.google.com/go/spanner/admin/instance/apiv1"
+	"cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/change"
+	embedded "github.com/spanledger/spanledger/emulator/spanner"
+	"github.com/spanledger/spanledger/emulator/spanner/server"
+)
+
+type embeddedWorld struct {
+	*testing.T
+	server  *embedded.Server
+	options []option.ClientOption
+	client  *spanner.Client
+}
+
+func startEmbedded(t *testing.T, o embedded.Options, ddl ...string) *embeddedWorld {
+	t.Helper()
+	srv, err := embedded.Start(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &embeddedWorld{T: t, server: srv, options: []option.ClientOption{
+		option.WithEndpoint("passthrough:///" + srv.Addr()), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}}
+	instances, err := instance.NewInstanceAdminClient(t.Context(), w.options...)
+	w.must(err)
+	defer instances.Close()
+	made, err := instances.CreateInstance(t.Context(), &instancepb.CreateInstanceRequest{Parent: "projects/reader", InstanceId: "reader", Instance: &instancepb.Instance{DisplayName: "reader", NodeCount: 1}})
+	w.must(err)
+	_, err = made.Wait(t.Context())
+	w.must(err)
+	databases, err := database.NewDatabaseAdminClient(t.Context(), w.options...)
+	w.must(err)
+	defer databases.Close()
+	op, err := databases.CreateDatabase(t.Context(), &databasepb.CreateDatabaseRequest{Parent: "projects/reader/instances/reader", CreateStatement: "CREATE DATABASE reader", ExtraStatements: ddl})
+	w.must(err)
+	_, err = op.Wait(t.Context())
+	w.must(err)
+	w.client, err = spanner.NewClientWithConfig(t.Context(), testDatabase, spanner.ClientConfig{DisableNativeMetrics: true}, w.options...)
+	w.must(err)
+	t.Cleanup(w.client.Close)
+	return w
+}
+
+func (w *embeddedWorld) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *embeddedWorld) database() *server.Database { return w.server.Database(testDatabase) }
+
+func (w *embeddedWorld) ddl(statements ...string) {
+	w.Helper()
+	databases, err := database.NewDatabaseAdminClient(w.Context(), w.options...)
+	w.must(err)
+	defer databases.Close()
+	op, err := databases.UpdateDatabaseDdl(w.Context(), &databasepb.UpdateDatabaseDdlRequest{Database: testDatabase, Statements: statements})
+	w.must(err)
+	w.must(op.Wait(w.Context()))
+}
+
+func (w *embeddedWorld) open(o Options) *Reader {
+	w.Helper()
+	o.Database, o.ClientOptions, o.Logger = testDatabase, w.options, slog.New(slog.DiscardHandler)
+	if o.Heartbeat == 0 {
+		o.Heartbeat = 100 * time.Millisecond
+	}
+	r, err := New(w.Context(), o)
+	w.must(err)
+	w.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			w.Error(err)
+		}
+	})
+	return r
+}
+
+// Partitions split, merge and move under load: each change comes once, per key in order, and the watermark follows.
+func TestEmbeddedChurn(t *testing.T) {
+	w := startEmbedded(t, embedded.Options{Partitions: 3}, testDDL...)
+	r := w.open(Options{Stream: "Everything"})
+	start, err := r.Now(t.Context())
+	w.must(err)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+
+	const writes, keys = 600, 20
+	seen := map[string]bool{}
+	last := map[string]change.Position{}
+	ended := 0
+	done := make(chan error, 1)
+	go func() {
+		done <- follow(ctx, r, start, func(f *change.Frame) {
+			if f.Ended {
+				ended++
+			}
+			for i := range f.Changes {
+				c := &f.Changes[i]
+				if seen[c.ID()] {
+					t.Errorf("%s came twice", c.ID())
+				}
+				seen[c.ID()] = true
+				key := string(c.Key[0])
+				if !c.Position.After(last[key]) {
+					t.Errorf("key %s: %v came after %v", key, c.Position, last[key])
+				}
+				last[key] = c.Position
+			}
+			if len(seen) == writes {
+				cancel()
+			}
+		})
+	}()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	log := w.database().Log()
+	for i := range writes {
+		if i%15 == 14 {
+			all, err := log.Partitions("Everything")
+			w.must(err)
+			var live []string
+			for _, p := range all {
+				if p.End == 0 {
+					live = append(live, p.Token)
+				}
+			}
+			switch a := rnd.IntN(len(live)); {
+			case rnd.IntN(3) == 0:
+				_, err = log.Move("Everything", live[a], 0)
+			case len(live) > 4:
+				_, err = log.Merge("Everything", []string{live[a], live[(a+1)%len(live)]}, 0)
+			default:
+				_, err = log.Split("Everything", live[a], 2, nil, 0)
+			}
+			if status.Code(err) != codes.InvalidArgument { // partitions that are not neighbours cannot merge
+				w.must(err)
+			}
+		}
+		_, err := w.client.Apply(t.Context(), []*spanner.Mutation{spanner.InsertOrUpdateMap("Carts", map[string]any{"CartId": fmt.Sprint(i % keys), "Items": int64(i)})}, spanner.ApplyAtLeastOnce())
+		w.must(err)
+	}
+	err = <-done
+	if ctx.Err() == context.DeadlineExceeded || len(seen) != writes {
+		t.Fatalf("%d of %d changes came: %v", len(seen), writes, err)
+	}
+	t.Logf("%d partitions ended", ended)
+	if ended < 10 {
+		t.Errorf("only %d partitions ended", ended)
+	}
+}
+
+// More partitions than one connection carries all deliver: past the server's limit of streams queries wait for ever.
+func TestEmbeddedMorePartitionsThanOneConnectionCarries(t *testing.T) {
+	w := startEmbedded(t, embedded.Options{Partitions: 250, MaxConcurrentStreams: 100}, testDDL...)
+	r := w.open(Options{Stream: "Everything", Heartbeat: time.Second})
+	start, err := r.Now(t.Context())
+	w.must(err)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	alive := map[string]bool{}
+	err = follow(ctx, r, start, func(f *change.Frame) {
+		if alive[f.Token] = true; len(alive) == 250 {
+			cancel()
+		}
+	})
+	if len(alive) != 250 {
+		t.Fatalf("%d of 250 partitions sent something: %v", len(alive), err)
+	}
+	if n := len(r.conns.conns); n != 3 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestEmbeddedTypesAndSchemaChange(t *testing.T) {
+	w := startEmbedded(t, embedded.Options{}, testDDL...)
+	r := w.open(Options{Stream: "Everything"})
+	seeded := r.Tables()
+	if len(seeded) != 1 || seeded[0].Name != "Carts" || len(seeded[0].Columns) != 6 || len(seeded[0].Keys()) != 1 {
+		t.Fatalf("seeded: %+v", seeded)
+	}
+	start, err := r.Now(t.Context())
+	w.must(err)
+	put := func(m map[string]any) {
+		t.Helper()
+		_, err := w.client.Apply(t.Context(), []*spanner.Mutation{spanner.InsertOrUpdateMap("Carts", m)})
+		w.must(err)
+	}
+	put(map[string]any{"CartId": "a", "Items": int64(1) << 60, "Total": 1.5, "Tags": []string{"x", "y"}, "Extra": spanner.NullJSON{Value: map[string]any{"k": 1}, Valid: true}})
+	// Updates of different columns in turn are no schema change.
+	put(map[string]any{"CartId": "a", "Items": int64(2)})
+	put(map[string]any{"CartId": "a", "Note": "n"})
+	put(map[string]any{"CartId": "a", "Items": int64(3)})
+	w.ddl("ALTER TABLE Carts ADD COLUMN Added INT64")
+	put(map[string]any{"CartId": "a", "Added": int64(4)})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var got []string
+	err = follow(ctx, r, start, func(f *change.Frame) {
+		for i := range f.Changes {
+			c := &f.Changes[i]
+			var b strings.Builder
+			fmt.Fprintf(&b, "%s v%d", c.Op, c.Table.Version)
+			for j, v := range c.After {
+				if v != nil && !v.IsNull() {
+					fmt.Fprintf(&b, " %s=%s", c.Table.Columns[j].Name, v)
+				}
+			}
+			got = append(got, b.String())
+		}
+		if len(got) == 5 {
+			cancel()
+		}
+	})
+	want := []string{
+		`INSERT v1 Items="1152921504606846976" Total=1.5 Tags=["x","y"] Extra="{\"k\":1}"`,
+		`UPDATE v1 Items="2"`, `UPDATE v1 Note="n"`, `UPDATE v1 Items="3"`, `UPDATE v2 Added="4"`,
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("got\n%s\nwant\n%s\n%v", strings.Join(got, "\n"), strings.Join(want, "\n"), err)
+	}
+}
+
+func TestEmbeddedStreamIsMissingOrMutable(t *testing.T) {
+	w := startEmbedded(t, embedded.Options{}, append(testDDL, "CREATE CHANGE STREAM Moving FOR ALL OPTIONS (partition_mode = 'MUTABLE_KEY_RANGE')")...)
+	_, err := New(t.Context(), Options{Database: testDatabase, Stream: "Nothing", ClientOptions: w.options})
+	if err == nil || !strings.Contains(err.Error(), "it has Everything, Moving") {
+		t.Errorf("got %v", err)
+	}
+	var unsupported *UnsupportedError
+	if _, err = New(t.Context(), Options{Database: testDatabase, Stream: "Moving", ClientOptions: w.options}); !errors.As(err, &unsupported) {
+		t.Errorf("got %v", err)
+	}
+	if _, err = New(t.Context(), Options{Database: testDatabase + "x", Stream: "Moving", ClientOptions: w.options}); err == nil || !strings.Contains(err.Error(), "check the database's name") {
+		t.Errorf("got %v", err)
+	}
+	if _, err = New(t.Context(), Options{Database: "db", Stream: "a b", Heartbeat: time.Hour}); err == nil || strings.Count(err.Error(), "changestream:") != 3 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEmbeddedStreamDroppedAndLost(t *testing.T) {
+	w := startEmbedded(t, embedded.Options{}, testDDL...)
+	r := w.open(Options{Stream: "Everything"})
+	var lost *LostError
+	if _, err := r.Partitions(t.Context(), change.TimestampOf(time.Now().Add(-time.Hour))); !errors.As(err, &lost) {
+		t.Errorf("a start before the stream: got %v", err)
+	}
+	start, err := r.Now(t.Context())
+	w.must(err)
+	partitions, err := r.Partitions(t.Context(), start)
+	w.must(err)
+	first := true
+	err = r.Read(t.Context(), partitions[0], 0, func(*change.Frame) error {
+		if first {
+			first = false
+			w.ddl("DROP CHANGE STREAM Everything", "CREATE CHANGE STREAM Everything FOR ALL")
+		}
+		return nil
+	})
+	var gone *GoneError
+	if !errors.As(err, &gone) || gone.Through < start {
+		t.Fatalf("got %v", err)
+	}
+	// The new stream of that name does not know the old one's partitions.
+	err = r.Read(t.Context(), partitions[0], change.TimestampOf(time.Now()), func(*change.Frame) error { return nil })
+	if !errors.As(err, &gone) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestEmbeddedSessionLost(t *testing.T) {
+	w := startEmbedded(t, embedded.Options{}, testDDL...)
+	r := w.open(Options{Stream: "Everything"})
+	r.conns.sessionMu.Lock()
+	r.conns.session += "lost"
+	r.conns.sessionMu.Unlock()
+	start, err := r.Now(t.Context())
+	w.must(err)
+	r.conns.sessionMu.Lock()
+	r.conns.session += "lost"
+	r.conns.sessionMu.Unlock()
+	if _, err := r.Partitions(t.Context(), start); err != nil {
+		t.Fatal(err)
+	}
+}
