@@ -453,3 +453,53 @@ func TestRedrawLiesAboveHeartbeatsSentMeanwhile(t *testing.T) {
 		t.Fatalf("redrawn at %d although a heartbeat promised %d: %v", r.At-at, 4000, err)
 	}
 }
+
+func TestInitialQueryResumes(t *testing.T) {
+	inBubble(t, Options{Partitions: 5}, func(t *testing.T, b *bench) {
+		at := b.ddl(all("S"))
+		q := query(at, 0, "")
+		whole := b.read(q)
+		must(t)(b.log.Split("S", whole[1].children[0].token, 2, nil, 0)) // alive at the start all the same
+		for i, r := range whole {
+			q.Resume = r.Resume
+			rest := b.read(q)
+			if len(rest) != len(whole)-i-1 || len(rest) > 0 && string(rest[0].Wire()) != string(whole[i+1].Wire()) {
+				t.Fatalf("after row %d came %d rows", i, len(rest))
+			}
+		}
+	})
+}
+
+// Readers of one partition share the encoding of its records while commits and redraws go on.
+func TestManyReadersAtOnce(t *testing.T) {
+	b := newBench(t, Options{})
+	at := b.ddl(all("S"))
+	token := b.tokens(at)[0]
+	const n = 500
+	sizes := make(chan [2]int, MaxReaders)
+	for range MaxReaders {
+		go func() {
+			var got [2]int
+			if err := b.log.Query(context.Background(), query(at, 0, token), func(r Record) error {
+				if r.Kind == Data {
+					got[0]++
+					got[1] += len(r.Wire())
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+			sizes <- got
+		}()
+	}
+	for i := range int64(n) {
+		b.commit(insert(tableT, rowT(i, "x", i)))
+	}
+	must(t)(b.log.Move("S", token, 0))
+	first := <-sizes
+	for range MaxReaders - 1 {
+		if got := <-sizes; got != first || got[0] != n {
+			t.Errorf("a reader got %v, another %v", got, first)
+		}
+	}
+}
