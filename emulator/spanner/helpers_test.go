@@ -2,6 +2,7 @@ package spanner_test
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -166,7 +167,7 @@ func text(r *cloudspanner.Row, i int) string {
 	case string:
 		return v
 	default:
-		b, err := g.Value.MarshalJSON()
+		b, err := json.Marshal(v)
 		if err != nil {
 			return err.Error()
 		}
