@@ -105,7 +105,7 @@ func modType(op store.Op) string {
 func sequenceText(n int) string { return fmt.Sprintf("%08d", n) }
 
 // encoded is the record's row in wire form. The rows it was made from are let go, so that a record read once holds its
-// encoding only.
+// encoding only, and a commit goes once all its records were read.
 func (d *dataRecord) encoded() []byte {
 	d.encode.Do(func() {
 		switch d.txn.form {
@@ -116,7 +116,7 @@ func (d *dataRecord) encoded() []byte {
 		case protoForm:
 			d.wire = d.protoRow()
 		}
-		d.mods = nil
+		d.mods, d.txn, d.columns, d.written = nil, nil, nil, nil
 	})
 	return d.wire
 }

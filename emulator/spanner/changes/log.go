@@ -17,7 +17,7 @@ type Clock interface {
 	NewTimer(d time.Duration) (fired <-chan time.Time, stop func())
 }
 
-// Options configure a Log. The zero value of every field but SafeTime has a meaning.
+// Options configure a Log; the zero value of every field has a meaning.
 type Options struct {
 	// Clock is the time for retention, heartbeats, future starts and churn; nil is the system clock.
 	Clock Clock

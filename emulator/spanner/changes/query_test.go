@@ -365,68 +365,6 @@ func TestCloseEndsQueries(t *testing.T) {
 	})
 }
 
-func TestRetentionRemovesRecords(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, b *bench) {
-		at := b.ddl(all("S"))
-		token := b.tokens(at)[0]
-		b.commit(insert(tableT, rowT(1, "", 1)))
-		r, err := b.log.Move("S", token, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(DefaultRetention + time.Second)
-		b.commit(insert(tableT, rowT(2, "", 1)))
-		now := time.Now().UnixMicro()
-		_, err = b.tryRead(query(now-1000, now, token))
-		wantCode(t, err, codes.OutOfRange) // all its records expired
-		ps, err := b.log.Partitions("S")
-		if err != nil || len(ps) != 1 || ps[0].Token != r.Tokens[0] {
-			t.Fatalf("retained partitions: %v, %v", ps, err)
-		}
-		if s := b.log.streams["S"]; len(s.retained) != 1 || len(s.parts) != 1 || len(s.ended) != 0 {
-			t.Errorf("%d records retained in %d partitions", len(s.retained), len(s.parts))
-		}
-	})
-}
-
-func TestRetentionLoweredWhileReading(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, b *bench) {
-		at := b.ddl(all("S"))
-		token := b.tokens(at)[0]
-		for i := range int64(2 * batchSize) {
-			b.commit(insert(tableT, rowT(i, "", 1)))
-		}
-		time.Sleep(48 * time.Hour)
-		n := 0
-		err := b.log.Query(context.Background(), query(at, 0, token), func(Record) error {
-			if n++; n == 1 {
-				b.ddl(all("S", "retention_period", "1d"))
-			}
-			return nil
-		})
-		wantCode(t, err, codes.OutOfRange)
-	})
-}
-
-func TestMaxBytes(t *testing.T) {
-	inBubble(t, Options{MaxBytes: 10_000}, func(t *testing.T, b *bench) {
-		at := b.ddl(all("S"))
-		token := b.tokens(at)[0]
-		var last int64
-		for i := range int64(100) {
-			last = b.commit(insert(tableT, rowT(i, strings.Repeat("x", 1000), 1)))
-		}
-		_, err := b.tryRead(query(at, last, token))
-		wantCode(t, err, codes.OutOfRange)
-		if n := len(b.data(last, last, token)); n != 1 {
-			t.Errorf("%d rows at the newest commit", n)
-		}
-		if s := b.log.streams["S"]; s.bytes > 10_000 || len(s.retained) < 5 {
-			t.Errorf("%d bytes in %d records", s.bytes, len(s.retained))
-		}
-	})
-}
-
 // A heartbeat may be sent between a redraw's look at SafeTime and the redraw itself.
 func TestRedrawLiesAboveHeartbeatsSentMeanwhile(t *testing.T) {
 	safe, hook := int64(0), func() {}
@@ -451,5 +389,55 @@ func TestRedrawLiesAboveHeartbeatsSentMeanwhile(t *testing.T) {
 	r, err := l.Split("S", ps[0].Token, 2, nil, 0)
 	if err != nil || r.At <= at+4000 {
 		t.Fatalf("redrawn at %d although a heartbeat promised %d: %v", r.At-at, 4000, err)
+	}
+}
+
+func TestInitialQueryResumes(t *testing.T) {
+	inBubble(t, Options{Partitions: 5}, func(t *testing.T, b *bench) {
+		at := b.ddl(all("S"))
+		q := query(at, 0, "")
+		whole := b.read(q)
+		must(t)(b.log.Split("S", whole[1].children[0].token, 2, nil, 0)) // alive at the start all the same
+		for i, r := range whole {
+			q.Resume = r.Resume
+			rest := b.read(q)
+			if len(rest) != len(whole)-i-1 || len(rest) > 0 && string(rest[0].Wire()) != string(whole[i+1].Wire()) {
+				t.Fatalf("after row %d came %d rows", i, len(rest))
+			}
+		}
+	})
+}
+
+// Readers of one partition share the encoding of its records while commits and redraws go on.
+func TestManyReadersAtOnce(t *testing.T) {
+	b := newBench(t, Options{})
+	at := b.ddl(all("S"))
+	token := b.tokens(at)[0]
+	const n = 500
+	sizes := make(chan [2]int, MaxReaders)
+	for range MaxReaders {
+		go func() {
+			var got [2]int
+			if err := b.log.Query(context.Background(), query(at, 0, token), func(r Record) error {
+				if r.Kind == Data {
+					got[0]++
+					got[1] += len(r.Wire())
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+			sizes <- got
+		}()
+	}
+	for i := range int64(n) {
+		b.commit(insert(tableT, rowT(i, "x", i)))
+	}
+	must(t)(b.log.Move("S", token, 0))
+	first := <-sizes
+	for range MaxReaders - 1 {
+		if got := <-sizes; got != first || got[0] != n {
+			t.Errorf("a reader got %v, another %v", got, first)
+		}
 	}
 }

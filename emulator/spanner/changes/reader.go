@@ -184,7 +184,7 @@ func (r *reader) step() (done bool, err error) {
 	}
 	due := r.idleSince.Add(r.heartbeat)
 	if !due.After(now) && safe > r.pos.at && safe >= r.start {
-		s.promised = max(s.promised, safe) // I: no redraw at or below it any more
+		s.promised = max(s.promised, safe) // a redraw chosen meanwhile must lie above it
 		l.mu.Unlock()
 		r.pos.at = safe
 		return false, r.sendHeartbeat(micros(safe))

@@ -8,6 +8,7 @@ import (
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
@@ -50,7 +51,13 @@ func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.Ex
 		ReadOptions: q.ReadOptions, Resume: resume,
 	}
 	err = d.log.Query(ctx, query, func(rec changes.Record) error {
-		f := &rawFrame{value: rec.Wire(), token: changeStreamResume + rec.Resume, meta: meta}
+		wire, token := rec.Wire(), changeStreamResume+rec.Resume
+		if len(wire) > maxRawBytes {
+			err := sendChunks(stream, rec.Value(), token, meta)
+			meta = nil
+			return err
+		}
+		f := &rawFrame{value: wire, token: token, meta: meta}
 		meta = nil
 		return stream.SendMsg(f)
 	})
@@ -58,6 +65,25 @@ func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.Ex
 		return err
 	}
 	return stream.Send(&sppb.PartialResultSet{Metadata: meta, Last: true})
+}
+
+// maxRawBytes is the largest record that goes out in one message.
+const maxRawBytes = chunkBytes
+
+// sendChunks sends a large record in several messages; only the last, which ends the row, has the resume token.
+func sendChunks(stream sppb.Spanner_ExecuteStreamingSqlServer, v *structpb.Value, token string, meta *sppb.ResultSetMetadata) error {
+	parts := chunks(v)
+	for i, p := range parts {
+		m := &sppb.PartialResultSet{Metadata: meta, Values: []*structpb.Value{p}, ChunkedValue: i < len(parts)-1}
+		if !m.ChunkedValue {
+			m.ResumeToken = []byte(token)
+		}
+		meta = nil
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // markerTimestamp is int64 max − 1 microseconds, capped by what a Timestamp can hold.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/cloudspannerecosystem/memefish"
-
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
@@ -21,7 +19,7 @@ func compileColumns(t *store.Table) error {
 		if text == "" {
 			continue
 		}
-		tree, err := memefish.ParseExpr("", text)
+		tree, err := parseExpr(text)
 		if err != nil {
 			return invalid("Error parsing the expression of column %s.%s: %v", t.QualifiedName(), c.Name, err)
 		}
@@ -59,7 +57,7 @@ func compileColumns(t *store.Table) error {
 }
 
 func usesColumn(text, name string) bool {
-	tree, err := memefish.ParseExpr("", text)
+	tree, err := parseExpr(text)
 	if err != nil {
 		return false
 	}

@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/cloudspannerecosystem/memefish"
 	"github.com/cloudspannerecosystem/memefish/ast"
 	"google.golang.org/grpc/codes"
 
@@ -24,11 +23,14 @@ var streamIfNotExists = regexp.MustCompile(`(?is)^(\s*CREATE\s+CHANGE\s+STREAM\s
 // ParseDDL parses one schema statement.
 func ParseDDL(text string) (d *DDL, err error) {
 	d = &DDL{text: text}
+	if len(text) > maxStatement || depth(text) > maxNesting {
+		return nil, invalid("the statement is too long or nested too deeply")
+	}
 	if streamIfNotExists.MatchString(text) {
 		d.ifNotExists = true
 		text = streamIfNotExists.ReplaceAllString(text, "$1")
 	}
-	d.tree, err = memefish.ParseDDL("", text)
+	d.tree, err = parseDDL(text)
 	if err != nil {
 		return nil, invalid("Error parsing Spanner DDL statement: %s : %v", d.text, err)
 	}
@@ -81,7 +83,10 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 
 // DatabaseName is the name in a CREATE DATABASE statement.
 func DatabaseName(text string) (string, error) {
-	t, err := memefish.ParseDDL("", text)
+	if len(text) > maxStatement {
+		return "", invalid("the statement is too long")
+	}
+	t, err := parseDDL(text)
 	if err != nil {
 		return "", invalid("Error parsing Spanner DDL statement: %s : %v", text, err)
 	}

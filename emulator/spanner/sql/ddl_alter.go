@@ -18,6 +18,8 @@ func (b *builder) alterTable(t *ast.AlterTable) error {
 	tab.Columns = slices.Clone(old.Columns)
 	var err error
 	switch a := t.TableAlteration.(type) {
+	case nil:
+		return invalid("ALTER TABLE %s says nothing to alter", tab.QualifiedName())
 	case *ast.AddColumn:
 		if a.IfNotExists && tab.ColumnIndex(a.Column.Name.Name) >= 0 {
 			return nil
@@ -161,6 +163,8 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 	}
 	c := &tab.Columns[i]
 	switch x := a.Alteration.(type) {
+	case nil:
+		return invalid("ALTER COLUMN %s says nothing to alter", c.Name)
 	case *ast.AlterColumnType:
 		typ, n, err := columnType(x.Type)
 		if err != nil {

@@ -56,6 +56,8 @@ func (b *builder) alterStream(t *ast.AlterChangeStream) error {
 	s := *old
 	var err error
 	switch a := t.ChangeStreamAlteration.(type) {
+	case nil:
+		return invalid("ALTER CHANGE STREAM %s says nothing to alter", s.Name)
 	case *ast.ChangeStreamSetFor:
 		s.All, s.Watch, err = b.watched(s.Name, a.For)
 	case *ast.ChangeStreamDropForAll:

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloudspannerecosystem/memefish"
 	"github.com/cloudspannerecosystem/memefish/ast"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
@@ -43,7 +42,7 @@ func Parse(text string) (*Statement, error) {
 	if depth(text) > maxNesting {
 		return nil, invalid("the statement is nested too deeply")
 	}
-	tree, err := memefish.ParseStatement("", strings.TrimRight(text, "; \t\r\n"))
+	tree, err := parseStatement(strings.TrimRight(text, "; \t\r\n"))
 	if err != nil {
 		return nil, invalid("Syntax error: %v", err)
 	}
