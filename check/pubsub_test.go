@@ -41,6 +41,7 @@ func messageOf(t testing.TB, format string, n int, c *change.Change) Message {
 		if m.Data, err = plainjson.Append(nil, c); err != nil {
 			t.Fatal(err)
 		}
+		m.Attributes["schema"] = "0123456789abcdef-0123456789abcdef"
 	}
 	return m
 }
