@@ -175,14 +175,14 @@ func wantFinding(t *testing.T, sink *Sink, kind Kind, count int64, why string) {
 	}
 }
 
-// TestArchiveTampered flips one bit of every byte of every segment in turn: the digest sees all of them.
+// TestArchiveTampered flips bits all over a segment, one at a time: the digest sees each.
 func TestArchiveTampered(t *testing.T) {
 	all := worldChanges()
 	m, names := archiveOf(t, all)
 	truth := truthOf(t, all, worldPartitions())
 	name := names["a"][0]
 	sound := m[name].data
-	for i := 0; i < len(sound); i += 7 {
+	for i := 0; i < len(sound); i += 23 {
 		m[name].data = slices.Clone(sound)
 		m[name].data[i] ^= 1 << (i % 8)
 		sink, err := Archive(t.Context(), truth, m)

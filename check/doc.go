@@ -1,8 +1,8 @@
 // Package check reads a change stream and every sink behind it once more, by other means than the engine, and compares:
 // what the stream says was committed against what each sink holds. It is what the summary of `spanledger dev` and the
 // end-to-end tests trust, so it shares no code with the engine: the stream is read with the ordinary Spanner client and
-// bounded queries, Avro is decoded by another library, and digests are computed here. Of our own packages it uses only the
-// noun change.Position and the archive's layout.
+// bounded queries, Avro is decoded by another library, and names and digests are computed here, from the formats'
+// descriptions. Of our own packages it imports only change, for Position and Timestamp.
 //
 // The order of work is: [ReadTruth] gives the list of changes to expect; [Truth.EventsCheck] proves that list against the
 // rows of the events table, so that the truth is not taken on faith either; then [Archive], [PubSub] and [Deliveries] each

@@ -55,7 +55,7 @@ func TestTruthEmbedded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	truth := testTruth(t, options, false, 3*time.Second)
+	truth := testTruth(t, options, false, 2*time.Second)
 	if truth != nil && truth.Hops() != 0 {
 		t.Errorf("%d hops between unrelated partitions", truth.Hops())
 	}

@@ -137,7 +137,7 @@ func TestTruthOfficial(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("SPANNER_EMULATOR_HOST", p.Endpoint()) // without it clients ask Google's metadata server where they are
-	testTruth(t, p.ClientOptions(), true, 9*time.Second)
+	testTruth(t, p.ClientOptions(), true, 6*time.Second)
 }
 
 func testTruth(t *testing.T, options []option.ClientOption, isOfficial bool, life time.Duration) *Truth {

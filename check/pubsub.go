@@ -119,6 +119,9 @@ func messageContent(t *Truth, m *Message) (*content, error) {
 		"table": c.table, "op": c.op, "commit_timestamp": c.commit.String(), "position": c.position.String(), "transaction": c.position.Transaction,
 		"tag": c.tag, "schema": schema,
 	} {
+		if name == "schema" && schema == "" {
+			continue // JSON data do not say it
+		}
 		if got := m.Attributes[name]; got != want && len(want) <= maxAttribute && c.inconsistent == "" {
 			c.inconsistent = fmt.Sprintf("the attribute %s is %q, the data say %q", name, short(got), short(want))
 		}

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -42,6 +41,7 @@ func messageOf(t testing.TB, format string, n int, c *change.Change) Message {
 		if m.Data, err = plainjson.Append(nil, c); err != nil {
 			t.Fatal(err)
 		}
+		m.Attributes["schema"] = "0123456789abcdef-0123456789abcdef"
 	}
 	return m
 }
@@ -181,9 +181,6 @@ func FuzzMessage(f *testing.F) {
 	f.Add(messagesOf(f, "json")[3].Data, "json")
 	f.Add(messagesOf(f, "avro-ocf")[3].Data, "avro-ocf")
 	f.Fuzz(func(t *testing.T, data []byte, format string) {
-		if format == "avro-ocf" && bytes.Count(data, []byte{0xff}) > 64 {
-			t.Skip("a container that only claims a giant block costs goavro that memory")
-		}
 		sink := PubSub(truth, []Message{{ID: "m", Data: data, Attributes: map[string]string{"format": strings.ToValidUTF8(format, "")}}})
 		if sink.Delivered+sink.Unexpected+sink.Faults == 0 {
 			t.Errorf("the message came to nothing: %+v", sink)
