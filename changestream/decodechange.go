@@ -256,4 +256,3 @@ func (d *decoder) text(b []byte) string {
 	d.names = append(d.names, b...)
 	return unsafe.String(&d.names[at], len(b))
 }
-
