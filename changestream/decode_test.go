@@ -527,12 +527,18 @@ func TestDecodeChunkLimit(t *testing.T) {
 // Rows are not overwritten by those decoded later, and appending to one reaches no other.
 func TestDecodeRowsDoNotOverlap(t *testing.T) {
 	d := newTestDecoder()
-	first := decodeAll(t, d, message(cart(5, "1", "a").row()))[0]
-	before := flatten(t, []change.Change{first})
-	_ = append(first.After, change.Value("1"))
-	_ = append(first.Key[0], "junk"...)
-	decodeAll(t, d, message(everyTypeRecord().row(), cart(1_000_001, "9", "zzz").row()))
-	if diff := cmp.Diff(before, flatten(t, []change.Change{first})); diff != "" {
+	changes := decodeAll(t, d, message(cart(5, "1", "a").row(), cart(6, "2", "b").row(), everyTypeRecord().row()))
+	before := flatten(t, changes)
+	for _, c := range changes {
+		for _, row := range [][]change.Value{c.Key, c.After, c.Before} {
+			_ = append(row, change.Value("1"))
+			for _, v := range row {
+				_ = append(v, "junk"...)
+			}
+		}
+	}
+	decodeAll(t, d, message(cart(1_000_001, "9", "zzz").row()))
+	if diff := cmp.Diff(before, flatten(t, changes)); diff != "" {
 		t.Fatal(diff)
 	}
 }

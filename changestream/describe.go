@@ -107,27 +107,28 @@ func (r *Reader) seed(ctx context.Context) error {
 	for _, k := range keys {
 		isKey[columnName{k[0], k[1], k[2]}] = true
 	}
-	watched := map[columnName]bool{} // a whole table has the column ""
+	type tableName struct{ schema, table string }
+	whole := map[tableName]bool{} // a watched table's name; true if all its columns are watched
 	for _, t := range tables {
-		if strings.EqualFold(t[2], "true") || strings.EqualFold(t[2], "YES") {
-			watched[columnName{t[0], t[1], ""}] = true
-		} else {
-			watched[columnName{t[0], t[1], "\x00"}] = true
-		}
+		whole[tableName{t[0], t[1]}] = strings.EqualFold(t[2], "true") || strings.EqualFold(t[2], "YES")
 	}
+	watched := map[columnName]bool{}
 	for _, c := range listed {
 		watched[columnName{c[0], c[1], c[2]}] = true
 	}
 	// A stream FOR ALL lists no tables, and neither does one that watches nothing; seeding too much does no harm.
 	all := len(tables) == 0
-	type tableName struct{ schema, table string }
 	found := map[tableName][]change.Column{}
 	for _, c := range columns {
 		n := columnName{c[0], c[1], c[2]}
-		key := isKey[n]
-		if systemSchema(n.schema) ||
-			!all && !watched[columnName{n.schema, n.table, ""}] && !watched[n] && !(key && watched[columnName{n.schema, n.table, "\x00"}]) ||
-			!key && strings.EqualFold(c[4], "ALWAYS") { // generated columns are tracked only in the key
+		t, key := tableName{n.schema, n.table}, isKey[n]
+		allColumns, some := whole[t]
+		switch {
+		case systemSchema(n.schema):
+			continue
+		case !all && !allColumns && !watched[n] && !(key && some): // the key is always tracked
+			continue
+		case !key && strings.EqualFold(c[4], "ALWAYS"): // generated columns are tracked only in the key
 			continue
 		}
 		typ := r.dialect.parseType(c[5])
@@ -138,7 +139,6 @@ func (r *Reader) seed(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("changestream: column %s.%s has the ordinal position %q", n.table, n.column, c[3])
 		}
-		t := tableName{n.schema, n.table}
 		found[t] = append(found[t], change.Column{Name: n.column, Type: typ, Key: key, Ordinal: ordinal})
 	}
 	for t, columns := range found {
