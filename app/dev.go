@@ -143,6 +143,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 // work loads the events and waits: until every sink has them, or for Ctrl-C. It returns the instant through which the
 // sinks hold everything.
 func (d *dev) work(ctx context.Context) (end time.Time, err error) {
+	select {
+	case <-d.pipeline.Ready():
+	case <-ctx.Done():
+		return end, context.Cause(ctx)
+	}
 	err = d.load(ctx)
 	d.loaded = err == nil
 	if err == nil {

@@ -53,6 +53,7 @@ type Engine struct {
 	sinks  []*sinkRunner
 	budget *budget
 	poke   chan struct{} // wakes the checkpointer
+	ready  chan struct{} // closed once reading begins
 
 	// soft ends when reading must stop, hard when everything must; both carry the cause.
 	soft, hard         context.Context
@@ -107,7 +108,7 @@ func New(opts Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
-		poke: make(chan struct{}, 1), graph: changestream.NewGraph(),
+		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
 		running: map[string]*partition{}, tables: map[string]*change.Table{},
 	}
@@ -154,15 +155,16 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		}
 	}()
 	for _, s := range e.sinks {
+		opened++ // Close may follow a failed Open
 		if err := s.sink.Open(ctx); err != nil {
-			return fmt.Errorf("sink %s: open: %w", s.name, err)
+			return e.unlessStopped(ctx, fmt.Errorf("sink %s: open: %w", s.name, err))
 		}
-		opened++
 	}
 	if err := e.load(ctx); err != nil {
-		return err
+		return e.unlessStopped(ctx, err)
 	}
 	e.startPartitions()
+	close(e.ready)
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -170,6 +172,18 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// unlessStopped is err, or nil if it only says that the caller ended ctx before anything was read.
+func (e *Engine) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		e.log.Info("stopped before reading began", "error", err)
+		return nil
+	}
+	return err
+}
+
+// Ready is closed once the sinks are open, the state is loaded, and reading begins.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
 // load opens the pipeline's state and builds the graph from it.
 func (e *Engine) load(ctx context.Context) error {
