@@ -128,6 +128,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if workErr != nil && ctx.Err() == nil {
 		return workErr
 	}
+	select {
+	case <-d.pipeline.Ready():
+	default:
+		return nil // stopped before anything was read or written: there is nothing to check
+	}
 	d.say("checking what the sinks hold")
 	checking, cancelCheck := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 	defer cancelCheck()
