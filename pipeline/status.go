@@ -61,8 +61,8 @@ type Status struct {
 	// none is being read. A reader that waits for the budget is silent.
 	Heard time.Time
 
-	// Read counts the changes read and ReadBytes the memory they took, Frames the reader's frames, of which Heartbeats
-	// held no change.
+	// Read counts the changes read and ReadBytes the memory they took, Frames the reader's frames that held changes, and
+	// Heartbeats those that held none.
 	Read, ReadBytes    int64
 	Frames, Heartbeats int64
 
@@ -116,11 +116,12 @@ type stats struct {
 }
 
 func (s *stats) frame(f *change.Frame) {
-	s.frames.Add(1)
-	s.readBytes.Add(int64(f.Bytes))
 	if len(f.Changes) == 0 {
 		s.heartbeats.Add(1)
+		return
 	}
+	s.frames.Add(1)
+	s.readBytes.Add(int64(f.Bytes))
 }
 
 type sinkStats struct {

@@ -72,7 +72,7 @@ func TestStatusAddsUp(t *testing.T) {
 		if s.Phase != Ended || s.Err != nil || s.Partitions != 0 || s.Started != parts || s.Finished != parts {
 			t.Errorf("after Run: %+v, want ended, with %d partitions started and finished", s, parts)
 		}
-		if s.Read != total || s.Frames < s.Heartbeats+parts/2 || s.ReadBytes == 0 || s.Checkpoints == 0 || s.Checkpointed.IsZero() {
+		if s.Read != total || s.Frames == 0 || s.Heartbeats == 0 || s.ReadBytes == 0 || s.Checkpoints == 0 || s.Checkpointed.IsZero() {
 			t.Errorf("after Run: %+v, want %d changes read and what carried them", s, total)
 		}
 		if s.CheckpointFailures != seen.checkpoints || s.CheckpointFailures == 0 {
