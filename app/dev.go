@@ -14,6 +14,7 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
 	"github.com/spanledger/spanledger/examples/earthquakes"
 	"github.com/spanledger/spanledger/ingest"
+	"github.com/spanledger/spanledger/ops/admin"
 )
 
 // DevOptions are the options of `spanledger dev`.
@@ -31,6 +32,10 @@ type DevOptions struct {
 	DataDir string
 	// Official uses Google's own Spanner and Pub/Sub emulators.
 	Official bool
+	// Admin is host:port of the admin server; "" is a free port of 127.0.0.1, which Out tells.
+	Admin string
+	// Profiler serves Go's profiler there too.
+	Profiler bool
 	// Out is where people read: progress and the live table. IsTerminal says that it can be redrawn.
 	Out        io.Writer
 	IsTerminal bool
@@ -62,6 +67,7 @@ type dev struct {
 	cloud    *Cloud
 	dir      *dataDir
 	pipeline *Pipeline
+	admin    *admin.Server
 	loaded   bool // every file was read to its end
 
 	resources Resources
@@ -71,6 +77,13 @@ type dev struct {
 }
 
 func (d *dev) close() {
+	if d.admin != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		if err := d.admin.Close(ctx); err != nil {
+			d.Logger.Warn("stopping the admin server", "error", err)
+		}
+		cancel()
+	}
 	if d.pipeline != nil {
 		if err := d.pipeline.Close(); err != nil {
 			d.Logger.Warn("closing the pipeline's clients", "error", err)

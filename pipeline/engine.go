@@ -42,6 +42,8 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the wait between two tries of a sink or the store; defaults 100 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Observer is told of deliveries and failures as they happen; nil for none.
+	Observer Observer
 	// Logger; default slog.Default().
 	Logger *slog.Logger
 }
@@ -66,6 +68,7 @@ type Engine struct {
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
+	stats              stats
 
 	// Owned by the goroutine of Run.
 	source   Source
@@ -104,6 +107,9 @@ func New(opts Options) (*Engine, error) {
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
+	}
+	if opts.Observer == nil {
+		opts.Observer = noObserver{}
 	}
 	switch {
 	case opts.Store == nil || opts.Source == nil:
@@ -149,6 +155,7 @@ var (
 // reading, lets what was read become durable within DrainTimeout, stores the last checkpoint, and returns nil. An engine
 // runs once.
 func (e *Engine) Run(ctx context.Context) (err error) {
+	defer func() { e.ended(err) }()
 	defer e.stopHard(errStopped)
 	defer context.AfterFunc(ctx, func() { e.stopSoft(errStopped) })()
 
@@ -173,6 +180,8 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	e.startPartitions()
 	close(e.ready)
+	e.publishWatermarks() // a sink that never works again has a lag too
+	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -307,12 +316,14 @@ func (e *Engine) startPartitions() {
 		e.mu.Lock()
 		e.running[p.Token] = p
 		e.mu.Unlock()
+		e.stats.started.Add(1)
 		e.readers.Go(func() { e.follow(p) })
 	}
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
 	p := &partition{Partition: c}
+	p.heard.Store(time.Now().UnixMicro())
 	from := e.checkpoint(c)
 	p.through.Store(int64(from))
 	stored := e.progress[c.Token]
@@ -366,6 +377,9 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
 		return err
 	}
+	p.heard.Store(time.Now().UnixMicro())
+	e.stats.frame(f)
+	e.read.Add(int64(len(f.Changes)))
 	e.noteTables(f.Changes) // before columns are dropped: the reader goes on from what is stored
 	if e.opts.Filter != nil {
 		if err := e.opts.Filter.Apply(f); err != nil {
@@ -384,7 +398,6 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		s.accept(f, p.progress[i], h)
 	}
 	p.discovered(f)
-	e.read.Add(int64(len(f.Changes)))
 	if f.Ended {
 		e.pokeCheckpointer()
 	}
