@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -200,6 +201,10 @@ func TestLostResponse(t *testing.T) {
 	lose(false, emulator.InStream(status.Error(codes.ResourceExhausted, "injected quota")))
 	_, err = appendRows(t, ms, row, managedwriter.WithOffset(2))
 	wantStorage(t, err, codes.ResourceExhausted, 0)
+	// So does a stream that the service has ended by itself.
+	lose(false, emulator.InStream(emulator.StorageError(codes.InvalidArgument, storagepb.StorageError_STREAM_FINALIZED, ms.StreamName(), "injected")))
+	_, err = appendRows(t, ms, row, managedwriter.WithOffset(2))
+	wantStorage(t, err, codes.InvalidArgument, storagepb.StorageError_STREAM_FINALIZED)
 	w.server.SetFault(nil)
 	if _, err := appendRows(t, ms, row, managedwriter.WithOffset(2)); err != nil || w.count("people") != 3 {
 		t.Errorf("%v, %d rows", err, w.count("people"))
@@ -426,4 +431,37 @@ func TestFaultsOfUnaryCalls(t *testing.T) {
 	})
 	wantStorage(t, err, codes.Unavailable, 0)
 
+}
+
+// Close ends calls that a fault holds up, on both ports.
+func TestCloseEndsHeldCalls(t *testing.T) {
+	w := start(t)
+	w.table("people", people)
+	held := make(chan string, 2)
+	w.server.SetFault(func(ctx context.Context, c emulator.Call) error {
+		held <- c.Method
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if resp, err := http.Post(w.server.Endpoint()+"/projects/p/datasets", "application/json", strings.NewReader("{}")); err == nil {
+			resp.Body.Close()
+			t.Errorf("a held call was answered: %s", resp.Status)
+		}
+	})
+	wg.Go(func() {
+		_, err := storagepb.NewBigQueryWriteClient(w.dial()).CreateWriteStream(t.Context(), &storagepb.CreateWriteStreamRequest{
+			Parent: path("people"), WriteStream: &storagepb.WriteStream{Type: storagepb.WriteStream_COMMITTED},
+		})
+		if err == nil {
+			t.Error("a held call was answered")
+		}
+	})
+	<-held
+	<-held
+	if err := w.server.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
 }
