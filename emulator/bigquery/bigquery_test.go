@@ -81,7 +81,7 @@ func (w *world) table(name string, schema bigquery.Schema) *bigquery.Table {
 func path(table string) string { return "projects/p/datasets/d/tables/" + table }
 
 // message makes the writer's schema the client library makes for a table's.
-func message(t *testing.T, schema bigquery.Schema) (protoreflect.MessageDescriptor, *descriptorpb.DescriptorProto) {
+func message(t testing.TB, schema bigquery.Schema) (protoreflect.MessageDescriptor, *descriptorpb.DescriptorProto) {
 	t.Helper()
 	s, err := adapt.BQSchemaToStorageTableSchema(schema)
 	if err != nil {
@@ -100,7 +100,7 @@ func message(t *testing.T, schema bigquery.Schema) (protoreflect.MessageDescript
 }
 
 // encode serializes one row of name, value pairs.
-func encode(t *testing.T, md protoreflect.MessageDescriptor, pairs ...any) []byte {
+func encode(t testing.TB, md protoreflect.MessageDescriptor, pairs ...any) []byte {
 	t.Helper()
 	m := dynamicpb.NewMessage(md)
 	for i := 0; i < len(pairs); i += 2 {

@@ -1,6 +1,7 @@
 package row
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"strings"
@@ -195,6 +196,57 @@ func FuzzDecode(f *testing.F) {
 		}
 		if len(r) != len(columns) || len(TableRow(columns, r, Seconds).F) != len(columns) {
 			t.Fatalf("%d values for %d columns", len(r), len(columns))
+		}
+	})
+}
+
+// FuzzEvolve: any two schemas either do not go together, or the result begins with the old columns in their order.
+func FuzzEvolve(f *testing.F) {
+	f.Add([]byte(`{"fields":[{"name":"a","type":"STRING","mode":"REQUIRED"}]}`), []byte(`{"fields":[{"name":"b","type":"INT64"},{"name":"A","type":"STRING"}]}`))
+	f.Add([]byte(`{"fields":[{"name":"r","type":"RECORD","fields":[{"name":"x","type":"NUMERIC","precision":"5"}]}]}`), []byte(`{"fields":[null]}`))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		var old, next api.TableSchema
+		if json.Unmarshal(a, &old) != nil || json.Unmarshal(b, &next) != nil {
+			return
+		}
+		was, err := Parse(&old)
+		if err != nil {
+			return
+		}
+		merged, err := Evolve(&old, &next)
+		if err != nil {
+			return
+		}
+		is, err := Parse(merged)
+		if err != nil || len(is) < len(was) {
+			t.Fatalf("%v, %v became %v", err, was, is)
+		}
+		for i := range was {
+			if !strings.EqualFold(was[i].Name, is[i].Name) || was[i].Kind != is[i].Kind {
+				t.Fatalf("column %d: %v became %v", i, was[i], is[i])
+			}
+		}
+	})
+}
+
+// FuzzParseText: a text is refused, or it is a value whose own text form reads as the same value again.
+func FuzzParseText(f *testing.F) {
+	for k, s := range map[Kind]string{
+		Numeric: "-1.5", BigNumeric: "1e30", Timestamp: "2026-01-02 03:04:05.000006+01:00", Date: "2026-01-02", Time: "03:04:05.6",
+		DateTime: "2026-01-02T03:04:05", Float64: "-1e-7", Bool: "True", JSON: "{}", Int64: "-9",
+	} {
+		f.Add(int(k), s)
+	}
+	f.Fuzz(func(t *testing.T, k int, s string) {
+		field := &Field{Kind: Kind(k)}
+		v, err := ParseText(field, s)
+		if err != nil || field.Kind == Bytes {
+			return
+		}
+		text := Text(field.Kind, v, RFC3339)
+		again, err := ParseText(field, text)
+		if err != nil || Text(field.Kind, again, RFC3339) != text {
+			t.Fatalf("%s %q became %q, then %v, %v", field.Kind, s, text, again, err)
 		}
 	})
 }
