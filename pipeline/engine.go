@@ -42,6 +42,8 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the wait between two tries of a sink or the store; defaults 100 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Observer is told of deliveries and failures as they happen; nil for none.
+	Observer Observer
 	// Logger; default slog.Default().
 	Logger *slog.Logger
 }
@@ -59,12 +61,14 @@ type Engine struct {
 	sinks  []*sinkRunner
 	budget *budget
 	poke   chan struct{} // wakes the checkpointer
+	ready  chan struct{} // closed once reading begins
 
 	// soft ends when reading must stop, hard when everything must; both carry the cause.
 	soft, hard         context.Context
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
+	stats              stats
 
 	// Owned by the goroutine of Run.
 	source   Source
@@ -104,6 +108,9 @@ func New(opts Options) (*Engine, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Observer == nil {
+		opts.Observer = noObserver{}
+	}
 	switch {
 	case opts.Store == nil || opts.Source == nil:
 		return nil, errors.New("pipeline: Store and Source are required")
@@ -114,7 +121,7 @@ func New(opts Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
-		poke: make(chan struct{}, 1), graph: changestream.NewGraph(),
+		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
 		running: map[string]*partition{}, tables: map[string]*change.Table{},
 	}
@@ -148,6 +155,7 @@ var (
 // reading, lets what was read become durable within DrainTimeout, stores the last checkpoint, and returns nil. An engine
 // runs once.
 func (e *Engine) Run(ctx context.Context) (err error) {
+	defer func() { e.ended(err) }()
 	defer e.stopHard(errStopped)
 	defer context.AfterFunc(ctx, func() { e.stopSoft(errStopped) })()
 
@@ -162,15 +170,18 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		}
 	}()
 	for _, s := range e.sinks {
+		opened++ // Close may follow a failed Open
 		if err := e.open(ctx, s); err != nil {
-			return err
+			return e.unlessStopped(ctx, err)
 		}
-		opened++
 	}
 	if err := e.load(ctx); err != nil {
-		return err
+		return e.unlessStopped(ctx, err)
 	}
 	e.startPartitions()
+	close(e.ready)
+	e.publishWatermarks() // a sink that never works again has a lag too
+	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -178,6 +189,18 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// unlessStopped is err, or nil if it only says that the caller ended ctx before anything was read.
+func (e *Engine) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		e.log.Info("stopped before reading began", "error", err)
+		return nil
+	}
+	return err
+}
+
+// Ready is closed once the sinks are open, the state is loaded, and reading begins.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
 // open opens a sink, within OpenTimeout. What the sink was opened with lives on after a stop, until it is closed: a client
 // that holds on to its context must be able to drain.
@@ -191,7 +214,7 @@ func (e *Engine) open(ctx context.Context, s *sinkRunner) error {
 		return nil
 	}
 	defer cancel(nil)
-	if context.Cause(opening) == errOpenTimeout {
+	if errors.Is(context.Cause(opening), errOpenTimeout) {
 		return fmt.Errorf("sink %s: open: it could not be reached within %s: check its options and that it is running: %w", s.name, e.opts.OpenTimeout, err)
 	}
 	return fmt.Errorf("sink %s: open: %w", s.name, err)
@@ -293,12 +316,14 @@ func (e *Engine) startPartitions() {
 		e.mu.Lock()
 		e.running[p.Token] = p
 		e.mu.Unlock()
+		e.stats.started.Add(1)
 		e.readers.Go(func() { e.follow(p) })
 	}
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
 	p := &partition{Partition: c}
+	p.heard.Store(time.Now().UnixMicro())
 	from := e.checkpoint(c)
 	p.through.Store(int64(from))
 	stored := e.progress[c.Token]
@@ -352,6 +377,9 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
 		return err
 	}
+	p.heard.Store(time.Now().UnixMicro())
+	e.stats.frame(f)
+	e.read.Add(int64(len(f.Changes)))
 	e.noteTables(f.Changes) // before columns are dropped: the reader goes on from what is stored
 	if e.opts.Filter != nil {
 		if err := e.opts.Filter.Apply(f); err != nil {
@@ -370,7 +398,6 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		s.accept(f, p.progress[i], h)
 	}
 	p.discovered(f)
-	e.read.Add(int64(len(f.Changes)))
 	if f.Ended {
 		e.pokeCheckpointer()
 	}
