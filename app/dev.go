@@ -29,6 +29,9 @@ type DevOptions struct {
 	DataDir string
 	// Official uses Google's own Spanner and Pub/Sub emulators.
 	Official bool
+	// Sinks are further sinks of the pipeline, beside the ones that dev has. Its check does not read them back: the summary
+	// counts what they took.
+	Sinks []SinkConfig
 	// Out is where people read: progress and the live table. IsTerminal says that it can be redrawn.
 	Out        io.Writer
 	IsTerminal bool
@@ -114,7 +117,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	end, workErr := d.work(work)
 	cancel(nil)
 	<-watched
-	d.summary.ChangesRead = d.pipeline.Status().Read
+	d.count(d.pipeline.Status())
 	stop()
 	if err := <-engine; err != nil {
 		return err
