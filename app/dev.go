@@ -10,7 +10,6 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/check"
-	"github.com/spanledger/spanledger/examples/earthquakes"
 	"github.com/spanledger/spanledger/ingest"
 )
 
@@ -184,15 +183,11 @@ func (d *dev) load(ctx context.Context) error {
 	opts := ingest.LoadOptions{Map: d.Map, Reject: d.Reject, IsTerminal: d.IsTerminal, Progress: d.Out}
 	files := d.Ingest
 	if len(files) == 0 {
-		doc, err := earthquakes.Open()
-		if err != nil {
+		var example io.Closer
+		if files, example, err = openExample("earthquakes", &opts); err != nil {
 			return err
 		}
-		defer doc.Close()
-		files, opts.Stdin, opts.Source, opts.Format = []string{"-"}, doc, earthquakes.Name, ingest.FormatJSON
-		if opts.Map == "" {
-			opts.Map = earthquakes.Map
-		}
+		defer example.Close()
 	}
 	storeOptions := ingest.Options{}
 	if d.Official {

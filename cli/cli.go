@@ -92,12 +92,18 @@ Start with 'spanledger dev': it needs nothing but this program.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	root.PersistentFlags().String("log-level", "warn", "what to log on standard error: debug, info, warn or error")
-	root.AddCommand(devCommand(), ingestCommand())
+	root.AddCommand(devCommand(), ingestCommand(), healthCommand())
 	return root
 }
 
+// release is what the linker was told (-X), for builds that do not carry their history.
+var release string
+
 // version is this module's, also inside a program of another module.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "(unknown)"
