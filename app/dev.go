@@ -10,6 +10,8 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/check"
+	"github.com/spanledger/spanledger/emulator/spanner"
+	"github.com/spanledger/spanledger/emulator/spanner/changes"
 	"github.com/spanledger/spanledger/ingest"
 )
 
@@ -90,7 +92,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if d.dir, err = openDataDir(d.DataDir); err != nil {
 		return err
 	}
-	if d.cloud, err = StartCloud(ctx, CloudOptions{Official: d.Official, StorageDir: d.dir.storage()}); err != nil {
+	if d.cloud, err = StartCloud(ctx, CloudOptions{
+		Official: d.Official, StorageDir: d.dir.storage(),
+		// Partitions that split, merge and move while one looks: what a real change stream does in an hour.
+		Spanner: spanner.Options{Partitions: 4, Churn: changes.Churn{Interval: 2 * time.Second}},
+	}); err != nil {
 		return err
 	}
 	if err := d.setup(ctx); err != nil {
