@@ -13,6 +13,7 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner"
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
 	"github.com/spanledger/spanledger/ingest"
+	"github.com/spanledger/spanledger/ops/admin"
 )
 
 // DevOptions are the options of `spanledger dev`.
@@ -33,6 +34,10 @@ type DevOptions struct {
 	// Sinks are further sinks of the pipeline, beside the ones that dev has. Its check does not read them back: the summary
 	// counts what they took.
 	Sinks []SinkConfig
+	// Admin is host:port of the admin server; "" is a free port of 127.0.0.1, which Out tells.
+	Admin string
+	// Profiler serves Go's profiler there too.
+	Profiler bool
 	// Out is where people read: progress and the live table. IsTerminal says that it can be redrawn.
 	Out        io.Writer
 	IsTerminal bool
@@ -64,6 +69,7 @@ type dev struct {
 	cloud    *Cloud
 	dir      *dataDir
 	pipeline *Pipeline
+	admin    *admin.Server
 	loaded   bool // every file was read to its end
 
 	resources Resources
@@ -73,6 +79,13 @@ type dev struct {
 }
 
 func (d *dev) close() {
+	if d.admin != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		if err := d.admin.Close(ctx); err != nil {
+			d.Logger.Warn("stopping the admin server", "error", err)
+		}
+		cancel()
+	}
 	if d.pipeline != nil {
 		if err := d.pipeline.Close(); err != nil {
 			d.Logger.Warn("closing the pipeline's clients", "error", err)

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/changestream"
+	"github.com/spanledger/spanledger/ops/metrics"
 	"github.com/spanledger/spanledger/pipeline"
 	"github.com/spanledger/spanledger/pipeline/filter"
 	"github.com/spanledger/spanledger/sinks"
@@ -45,6 +47,8 @@ type PipelineConfig struct {
 	// Filter is what is delivered.
 	Filter filter.Options
 	Sinks  []SinkConfig
+	// Metrics takes the pipeline's numbers; nil for none.
+	Metrics *metrics.Pipeline
 }
 
 // SinkConfig is one sink of a pipeline.
@@ -95,7 +99,11 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	if err := checkOrder(c.Order); err != nil {
 		return nil, err
 	}
+	if c.Metrics == nil {
+		c.Metrics = metrics.New().Pipeline(c.Name) // counts, and nobody looks
+	}
 	opts := pipeline.Options{
+		Observer:    c.Metrics,
 		BudgetBytes: c.BudgetBytes, CheckpointEvery: c.CheckpointEvery, DrainTimeout: c.DrainTimeout, Logger: log,
 	}
 	passes, err := filter.New(c.Filter)
@@ -132,16 +140,25 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	opts.Source = func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
 		r, err := changestream.New(ctx, changestream.Options{
 			Database: c.Database, Stream: c.Stream, Heartbeat: c.Heartbeat, Tables: snap.Tables,
-			ClientOptions: e.readerOptions(), RequestTag: "spanledger=" + c.Name, Logger: log,
+			ClientOptions: e.readerOptions(), RequestTag: "spanledger=" + c.Name, Logger: log, OnRetry: c.Metrics.ReaderRetried,
 		})
 		if err != nil {
 			return nil, err
 		}
 		p.close = append(p.close, r.Close)
+		retention, err := r.Info().RetentionPeriod()
+		if err != nil {
+			return nil, err
+		}
+		// Spanner has had defaults of one and of seven days: the shorter warns in time for both.
+		c.Metrics.SetRetention(cmp.Or(retention, 24*time.Hour))
 		return r, nil
 	}
-	p.Engine, err = pipeline.New(opts)
-	return p, err
+	if p.Engine, err = pipeline.New(opts); err != nil {
+		return nil, err
+	}
+	c.Metrics.Watch(p.Engine)
+	return p, nil
 }
 
 // newSinks makes the sinks, with what they need to know of the pipeline filled in.

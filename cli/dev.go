@@ -71,6 +71,8 @@ Ctrl-C.`,
 	f.BoolVar(&asJSON, "json", false, "print one summary object on standard output")
 	f.StringVar(&o.DataDir, "data-dir", "", "keep the objects as plain files in `DIR`/storage/BUCKET")
 	f.StringArrayVar(&sinkFlags, "sink", nil, "add a sink, `TYPE[=OPTIONS]`, its options a JSON object; its name is its type's (repeatable)")
+	f.StringVar(&o.Admin, "admin", "", "serve metrics, readiness and status on this `HOST:PORT` (default: a free port of 127.0.0.1)")
+	f.BoolVar(&o.Profiler, "pprof", false, "serve Go's profiler on the admin address, under /debug/pprof/")
 	f.BoolVar(&o.Official, "official", false, "use Google's own Spanner and Pub/Sub emulators")
 	return cmd
 }

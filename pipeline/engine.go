@@ -42,6 +42,8 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the wait between two tries of a sink or the store; defaults 100 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Observer is told of deliveries and failures as they happen; nil for none.
+	Observer Observer
 	// Logger; default slog.Default().
 	Logger *slog.Logger
 }
@@ -65,6 +67,7 @@ type Engine struct {
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
+	stats              stats
 
 	// Owned by the goroutine of Run.
 	source   Source
@@ -103,6 +106,9 @@ func New(opts Options) (*Engine, error) {
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
+	}
+	if opts.Observer == nil {
+		opts.Observer = noObserver{}
 	}
 	switch {
 	case opts.Store == nil || opts.Source == nil:
@@ -148,6 +154,7 @@ var (
 // reading, lets what was read become durable within DrainTimeout, stores the last checkpoint, and returns nil. An engine
 // runs once.
 func (e *Engine) Run(ctx context.Context) (err error) {
+	defer func() { e.ended(err) }()
 	defer e.stopHard(errStopped)
 	defer context.AfterFunc(ctx, func() { e.stopSoft(errStopped) })()
 
@@ -171,6 +178,7 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	e.startPartitions()
+	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -293,12 +301,14 @@ func (e *Engine) startPartitions() {
 		e.mu.Lock()
 		e.running[p.Token] = p
 		e.mu.Unlock()
+		e.stats.started.Add(1)
 		e.readers.Go(func() { e.follow(p) })
 	}
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
 	p := &partition{Partition: c}
+	p.heard.Store(time.Now().UnixMicro())
 	from := e.checkpoint(c)
 	p.through.Store(int64(from))
 	stored := e.progress[c.Token]
@@ -358,6 +368,8 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 			return err
 		}
 	}
+	p.heard.Store(time.Now().UnixMicro())
+	e.stats.frame(f)
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
