@@ -74,7 +74,8 @@ func (s *system) local(service *types.ServiceConfig, text string) string {
 	}
 	text = ownAddress.ReplaceAllString(text, s.ip[service.Name]+"$2")
 	for _, v := range service.Volumes {
-		text = strings.ReplaceAll(text, v.Target, s.place(service, v.Target))
+		whole := regexp.MustCompile(`(^|[\s"'=])` + regexp.QuoteMeta(v.Target) + `(/|$|[\s"'])`)
+		text = whole.ReplaceAllString(text, "${1}"+s.place(service, v.Target)+"${2}")
 	}
 	return text
 }
@@ -155,8 +156,8 @@ func (s *system) start(config types.ServiceConfig) {
 	if argv == nil {
 		s.t.Fatalf("no program stands for the image %s of %s", config.Image, config.Name)
 	}
-	for i := range argv {
-		argv[i] = s.local(&config, argv[i])
+	for i := range argv[1:] {
+		argv[i+1] = s.local(&config, argv[i+1])
 	}
 	run.cmd = exec.Command(argv[0], argv[1:]...)
 	run.cmd.Dir = dir
@@ -202,8 +203,8 @@ func (s *system) waitHealthy(ctx context.Context, on *service) {
 	if argv[0] = s.programs.inImage(argv[0]); check.Test[0] != "CMD" {
 		s.t.Fatalf("%s: only health checks without a shell work in every image, not %s", on.Name, check.Test)
 	}
-	for i := range argv {
-		argv[i] = s.local(&on.ServiceConfig, argv[i])
+	for i := range argv[1:] {
+		argv[i+1] = s.local(&on.ServiceConfig, argv[i+1])
 	}
 	for tick := time.NewTicker(250 * time.Millisecond); ; {
 		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
@@ -311,7 +312,7 @@ var _ io.Writer = (*output)(nil)
 
 // programs are what stands here for the images.
 type programs struct {
-	spanledger, spannerGateway, gcloud, fakeGCS, prometheus, promtool string
+	spanledger, spannerGateway, gcloud, fakeGCS, prometheus string
 }
 
 // container is the command that a service's container would run, and its working directory.
@@ -334,11 +335,8 @@ func (p programs) container(s *types.ServiceConfig, data string) (argv []string,
 
 // inImage is what a program of an image is here.
 func (p programs) inImage(name string) string {
-	switch name {
-	case "/usr/local/bin/spanledger":
+	if name == "/usr/local/bin/spanledger" {
 		return p.spanledger
-	case "/bin/promtool":
-		return p.promtool
 	}
-	return name
+	return name // curl and wget
 }
