@@ -178,6 +178,7 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	e.startPartitions()
+	e.publishWatermarks() // a sink that never works again has a lag too
 	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()

@@ -66,8 +66,8 @@ type Status struct {
 	Read, ReadBytes    int64
 	Frames, Heartbeats int64
 
-	// Watermark is the pipeline's stored low watermark: everything at or below it is durable in every sink. Zero before the
-	// first checkpoint.
+	// Watermark is the pipeline's stored low watermark: everything at or below it is durable in every sink. Zero until
+	// the state is loaded.
 	Watermark change.Timestamp
 	// Checkpoints counts those stored, CheckpointFailures the failed tries. Checkpointed is when the stored state was last
 	// up to date, in this machine's time: after a checkpoint, or when there was nothing to store. Zero before the first.
@@ -92,7 +92,7 @@ type SinkStatus struct {
 	// machine's time, zero before. A sink that writes none has zeros.
 	Segments, SegmentBytes int64
 	LastSegment            time.Time
-	// Watermark is the sink's stored low watermark over all partitions; zero before the first checkpoint.
+	// Watermark is the sink's stored low watermark over all partitions; zero until the state is loaded.
 	Watermark change.Timestamp
 	// Failure is the error being retried now, or nil.
 	Failure *Failure
