@@ -143,6 +143,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if workErr != nil && ctx.Err() == nil {
 		return workErr
 	}
+	select {
+	case <-d.pipeline.Ready():
+	default:
+		return nil // stopped before anything was read or written: there is nothing to check
+	}
 	d.say("checking what the sinks hold")
 	checking, cancelCheck := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 	defer cancelCheck()
@@ -158,6 +163,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 // work loads the events and waits: until every sink has them, or for Ctrl-C. It returns the instant through which the
 // sinks hold everything.
 func (d *dev) work(ctx context.Context) (end time.Time, err error) {
+	select {
+	case <-d.pipeline.Ready():
+	case <-ctx.Done():
+		return end, context.Cause(ctx)
+	}
 	err = d.load(ctx)
 	d.loaded = err == nil
 	if err == nil {

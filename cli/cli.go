@@ -71,6 +71,14 @@ func usage(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format+" (see --help)", args...)}
 }
 
+// noArgs refuses arguments of a command that takes flags only.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "spanledger",

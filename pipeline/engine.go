@@ -61,6 +61,7 @@ type Engine struct {
 	sinks  []*sinkRunner
 	budget *budget
 	poke   chan struct{} // wakes the checkpointer
+	ready  chan struct{} // closed once reading begins
 
 	// soft ends when reading must stop, hard when everything must; both carry the cause.
 	soft, hard         context.Context
@@ -120,7 +121,7 @@ func New(opts Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
-		poke: make(chan struct{}, 1), graph: changestream.NewGraph(),
+		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
 		running: map[string]*partition{}, tables: map[string]*change.Table{},
 	}
@@ -169,17 +170,18 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		}
 	}()
 	for _, s := range e.sinks {
+		opened++ // Close may follow a failed Open
 		if err := e.open(ctx, s); err != nil {
-			return err
+			return e.unlessStopped(ctx, err)
 		}
-		opened++
 	}
 	if err := e.load(ctx); err != nil {
-		return err
+		return e.unlessStopped(ctx, err)
 	}
 	e.startPartitions()
 	e.publishWatermarks() // a sink that never works again has a lag too
 	e.stats.phase.Store(int32(Running))
+	close(e.ready)
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -205,6 +207,18 @@ func (e *Engine) open(ctx context.Context, s *sinkRunner) error {
 	}
 	return fmt.Errorf("sink %s: open: %w", s.name, err)
 }
+
+// unlessStopped is err, or nil if it only says that the caller ended ctx before anything was read.
+func (e *Engine) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		e.log.Info("stopped before reading began", "error", err)
+		return nil
+	}
+	return err
+}
+
+// Ready is closed once the sinks are open, the state is loaded, and reading begins.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
 // load opens the pipeline's state and builds the graph from it.
 func (e *Engine) load(ctx context.Context) error {
