@@ -96,6 +96,11 @@ const anywhere = -1
 // it refused are a *rowsError.
 func (p *connections) append(ctx context.Context, stream string, offset int64, schema *storagepb.ProtoSchema, rows [][]byte) error {
 	c := p.take(stream)
+	if c != nil && c.schema != schema {
+		// On a stream of its own only a call's first schema counts; the next one's rows would be read by it.
+		c.close()
+		c = nil
+	}
 	for {
 		reused := c != nil
 		if c == nil {

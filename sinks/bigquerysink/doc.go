@@ -3,7 +3,7 @@
 //
 // # The tables
 //
-// [TableID] names the table. Its position columns begin with an underscore: _position (the change's name for ever; sorting by
+// [TableID] names the table; its description has Spanner's name between grave accents. Its position columns begin with an underscore: _position (the change's name for ever; sorting by
 // it is the order of changes), _commit_timestamp (by whose day the table is partitioned), _transaction, _record_sequence, _mod,
 // _snapshot, _op, _capture, _system, _tag, _transaction_records, _transaction_partitions, _columns, _before, _raw, _chain.
 // Then come the key columns, by which the table is clustered, and all other columns with their values after the change:

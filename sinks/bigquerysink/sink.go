@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -21,11 +22,13 @@ type core struct {
 	name   string
 	config config
 
-	client *bigquery.Client
-	writes *storage.BigQueryWriteClient
-	conns  *connections
-	tables tables
-	batch  sync.Pool // of *rowBatch
+	// transport carries requests to a plain http endpoint; it is the sink's own, to be closed with it.
+	transport *http.Transport
+	client    *bigquery.Client
+	writes    *storage.BigQueryWriteClient
+	conns     *connections
+	tables    tables
+	batch     sync.Pool // of *rowBatch
 }
 
 // Appends is the sink with delivery exactly-once.
@@ -96,7 +99,8 @@ func (s *core) Open(ctx context.Context) error {
 		rpc = append(rpc, option.WithEndpoint(s.config.GRPCEndpoint))
 	}
 	if s.config.plaintext {
-		rest = append(rest, option.WithoutAuthentication())
+		s.transport = http.DefaultTransport.(*http.Transport).Clone()
+		rest = append(rest, option.WithHTTPClient(&http.Client{Transport: s.transport}))
 		rpc = append(rpc, option.WithoutAuthentication(), option.WithTelemetryDisabled(),
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	}
@@ -140,6 +144,10 @@ func (s *core) Close(context.Context) error {
 	if s.client != nil {
 		errs = append(errs, s.client.Close())
 		s.client = nil
+	}
+	if s.transport != nil {
+		s.transport.CloseIdleConnections()
+		s.transport = nil
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("bigquery sink %s: closing: %w", s.name, err)

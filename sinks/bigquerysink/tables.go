@@ -136,7 +136,7 @@ func (s *core) create(ctx context.Context, table *bigquery.Table, t *change.Tabl
 	})
 	meta := &bigquery.TableMetadata{
 		Schema:           append(metaSchema(), add...),
-		Description:      "Every change of the Spanner table " + t.Name + ", one row each, written by Spanledger. ORDER BY _position is the order of the changes.",
+		Description:      describeTable(t.Name),
 		Labels:           map[string]string{label: labelChangelog},
 		TimePartitioning: &bigquery.TimePartitioning{Type: bigquery.DayPartitioningType, Field: "_commit_timestamp"},
 	}
@@ -144,6 +144,11 @@ func (s *core) create(ctx context.Context, table *bigquery.Table, t *change.Tabl
 		meta.Clustering = &bigquery.Clustering{Fields: clustering}
 	}
 	return table.Create(ctx, meta)
+}
+
+// describeTable is a table's description: Spanner's name stands between the grave accents, for readers.
+func describeTable(name string) string {
+	return "Every change of the Spanner table `" + name + "`, one row each, written by Spanledger. ORDER BY _position is the order of the changes."
 }
 
 // label marks the tables this sink made, for people and for other tools.

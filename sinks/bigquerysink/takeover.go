@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"cloud.google.com/go/bigquery"
@@ -137,10 +136,10 @@ type lastRow struct {
 
 func (s *Appends) lastRow(ctx context.Context, chain change.Chain, base change.Position) (lastRow, error) {
 	id := TableID(s.config.TablePrefix, chain.Table)
-	// Every part is of a form that cannot end a literal: hex digits, a number, a position's text.
+	// Every part is of a form that cannot end a literal: hex digits, a time, a position's text.
 	where := "_chain = '" + chainID(chain) + "'"
 	if !base.IsZero() {
-		where += " AND _commit_timestamp >= TIMESTAMP_MICROS(" + strconv.FormatInt(int64(base.Commit), 10) + ") AND _position > '" + base.String() + "'"
+		where += " AND _commit_timestamp >= TIMESTAMP '" + base.Commit.String() + "' AND _position > '" + base.String() + "'"
 	}
 	q := s.client.Query("SELECT COUNT(*) AS n, MAX(_position) AS last FROM `" + s.config.Project + "." + s.config.Dataset + "." + id + "` WHERE " + where)
 	q.DisableQueryCache = true

@@ -159,12 +159,7 @@ func parse(in []*api.TableFieldSchema, path string, depth int, n *int) ([]Field,
 
 func parseField(f *api.TableFieldSchema, at string) (Field, error) {
 	out := Field{Name: f.Name, MaxLength: f.MaxLength, Precision: f.Precision, Scale: f.Scale, Default: f.DefaultValueExpression}
-	for _, e := range kinds {
-		if strings.EqualFold(e.name, f.Type) {
-			out.Kind = e.kind
-			break
-		}
-	}
+	out.Kind, _ = KindOf(f.Type)
 	switch {
 	case out.Kind == 0 && (strings.EqualFold(f.Type, "INTERVAL") || strings.EqualFold(f.Type, "RANGE")):
 		return out, fmt.Errorf("schema: field %s: type %s is not implemented in the embedded BigQuery", at, f.Type)
@@ -209,4 +204,28 @@ func checkName(name string) error {
 		}
 	}
 	return nil
+}
+
+// KindOf finds a kind by any of its names.
+func KindOf(name string) (Kind, bool) {
+	for _, e := range kinds {
+		if strings.EqualFold(e.name, name) {
+			return e.kind, true
+		}
+	}
+	return 0, false
+}
+
+// Schema is the REST API's form of columns, such as a query's result has.
+func Schema(fields []Field) *api.TableSchema { return &api.TableSchema{Fields: schemaFields(fields)} }
+
+func schemaFields(fields []Field) []*api.TableFieldSchema {
+	var out []*api.TableFieldSchema
+	for _, f := range fields {
+		out = append(out, &api.TableFieldSchema{
+			Name: f.Name, Type: f.Kind.String(), Mode: f.Mode.String(), Fields: schemaFields(f.Fields),
+			MaxLength: f.MaxLength, Precision: f.Precision, Scale: f.Scale,
+		})
+	}
+	return out
 }
