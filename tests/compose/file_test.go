@@ -195,7 +195,7 @@ func TestPromises(t *testing.T) {
 		waited := map[string]bool{}
 		for _, s := range p.Services {
 			for on, d := range s.DependsOn {
-				waited[on] = waited[on] || d.Condition == types.ServiceConditionCompletedSuccessfully && s.Restart != ""
+				waited[on] = waited[on] || d.Condition == types.ServiceConditionCompletedSuccessfully && len(s.Ports) > 0
 				if d.Condition == types.ServiceConditionHealthy && p.Services[on].HealthCheck == nil {
 					t.Errorf("%s: %s waits for the health of %s, which has no health check", name, s.Name, on)
 				}
@@ -238,8 +238,7 @@ func TestPromises(t *testing.T) {
 				}
 			}
 			// `up --wait` takes a service that has ended for a failure unless one that goes on waits for its success.
-			oneShot := s.Restart == "" && len(s.Ports) == 0 || s.Name == "init"
-			if oneShot && s.Name != "image" && !waited[s.Name] {
+			if oneShot := s.Restart == "" && len(s.Ports) == 0; oneShot && !waited[s.Name] {
 				t.Errorf("%s: no lasting service waits for %s to complete, so `up --wait` would fail", name, s.Name)
 			}
 		}
