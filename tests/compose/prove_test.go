@@ -30,6 +30,7 @@ var resources = app.Resources{
 	Topic:         "changes",
 	Subscription:  "check",
 	Bucket:        "archive",
+	Dataset:       "ledger",
 }
 
 // theSinks are those of the mounted configuration.
