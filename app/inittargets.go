@@ -63,7 +63,11 @@ func (i *initializer) targets(plan *initPlan, p PipelineConfig) error {
 		case "gcs":
 			plan.buckets = appendOnce(plan.buckets, bucketTarget{firstOf(i.Config.Setup.Project, n.project), o.Bucket, firstOf(o.Endpoint, i.Storage)})
 		case "bigquery":
-			plan.datasets = appendOnce(plan.datasets, datasetTarget{firstOf(o.Project, n.project), o.Dataset, firstOf(o.Endpoint, i.BigQuery)})
+			t := datasetTarget{firstOf(o.Project, os.Getenv("GOOGLE_CLOUD_PROJECT"), n.project), o.Dataset, firstOf(o.Endpoint, i.BigQuery)}
+			if dot := strings.LastIndexByte(o.Dataset, '.'); dot >= 0 {
+				t.project, t.dataset = o.Dataset[:dot], o.Dataset[dot+1:]
+			}
+			plan.datasets = appendOnce(plan.datasets, t)
 		}
 	}
 	return nil
