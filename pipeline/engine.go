@@ -179,33 +179,15 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return e.unlessStopped(ctx, err)
 	}
 	e.startPartitions()
+	close(e.ready)
 	e.publishWatermarks() // a sink that never works again has a lag too
 	e.stats.phase.Store(int32(Running))
-	close(e.ready)
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
 		return err
 	}
 	return nil
-}
-
-// open opens a sink, within OpenTimeout. What the sink was opened with lives on after a stop, until it is closed: a client
-// that holds on to its context must be able to drain.
-func (e *Engine) open(ctx context.Context, s *sinkRunner) error {
-	opening, cancel := context.WithCancelCause(e.hard)
-	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
-	late := time.AfterFunc(e.opts.OpenTimeout, func() { cancel(errOpenTimeout) })
-	defer late.Stop()
-	err := s.sink.Open(opening)
-	if err == nil {
-		return nil
-	}
-	defer cancel(nil)
-	if context.Cause(opening) == errOpenTimeout {
-		return fmt.Errorf("sink %s: open: it could not be reached within %s: check its options and that it is running: %w", s.name, e.opts.OpenTimeout, err)
-	}
-	return fmt.Errorf("sink %s: open: %w", s.name, err)
 }
 
 // unlessStopped is err, or nil if it only says that the caller ended ctx before anything was read.
@@ -219,6 +201,24 @@ func (e *Engine) unlessStopped(ctx context.Context, err error) error {
 
 // Ready is closed once the sinks are open, the state is loaded, and reading begins.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// open opens a sink, within OpenTimeout. What the sink was opened with lives on after a stop, until it is closed: a client
+// that holds on to its context must be able to drain.
+func (e *Engine) open(ctx context.Context, s *sinkRunner) error {
+	opening, cancel := context.WithCancelCause(e.hard)
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+	late := time.AfterFunc(e.opts.OpenTimeout, func() { cancel(errOpenTimeout) })
+	defer late.Stop()
+	err := s.sink.Open(opening)
+	if err == nil {
+		return nil
+	}
+	defer cancel(nil)
+	if errors.Is(context.Cause(opening), errOpenTimeout) {
+		return fmt.Errorf("sink %s: open: it could not be reached within %s: check its options and that it is running: %w", s.name, e.opts.OpenTimeout, err)
+	}
+	return fmt.Errorf("sink %s: open: %w", s.name, err)
+}
 
 // load opens the pipeline's state and builds the graph from it.
 func (e *Engine) load(ctx context.Context) error {
@@ -377,14 +377,15 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
 		return err
 	}
+	p.heard.Store(time.Now().UnixMicro())
+	e.stats.frame(f)
+	e.read.Add(int64(len(f.Changes)))
 	e.noteTables(f.Changes) // before columns are dropped: the reader goes on from what is stored
 	if e.opts.Filter != nil {
 		if err := e.opts.Filter.Apply(f); err != nil {
 			return err
 		}
 	}
-	p.heard.Store(time.Now().UnixMicro())
-	e.stats.frame(f)
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
@@ -397,7 +398,6 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		s.accept(f, p.progress[i], h)
 	}
 	p.discovered(f)
-	e.read.Add(int64(len(f.Changes)))
 	if f.Ended {
 		e.pokeCheckpointer()
 	}
