@@ -10,6 +10,8 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/check"
+	"github.com/spanledger/spanledger/emulator/spanner"
+	"github.com/spanledger/spanledger/emulator/spanner/changes"
 	"github.com/spanledger/spanledger/examples/earthquakes"
 	"github.com/spanledger/spanledger/ingest"
 	"github.com/spanledger/spanledger/ops/admin"
@@ -101,7 +103,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if d.dir, err = openDataDir(d.DataDir); err != nil {
 		return err
 	}
-	if d.cloud, err = StartCloud(ctx, CloudOptions{Official: d.Official, StorageDir: d.dir.storage()}); err != nil {
+	if d.cloud, err = StartCloud(ctx, CloudOptions{
+		Official: d.Official, StorageDir: d.dir.storage(),
+		// Partitions that split, merge and move while one looks: what a real change stream does in an hour.
+		Spanner: spanner.Options{Partitions: 4, Churn: changes.Churn{Interval: 2 * time.Second}},
+	}); err != nil {
 		return err
 	}
 	if err := d.setup(ctx); err != nil {
@@ -135,6 +141,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if workErr != nil && ctx.Err() == nil {
 		return workErr
 	}
+	select {
+	case <-d.pipeline.Ready():
+	default:
+		return nil // stopped before anything was read or written: there is nothing to check
+	}
 	d.say("checking what the sinks hold")
 	checking, cancelCheck := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 	defer cancelCheck()
@@ -150,6 +161,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 // work loads the events and waits: until every sink has them, or for Ctrl-C. It returns the instant through which the
 // sinks hold everything.
 func (d *dev) work(ctx context.Context) (end time.Time, err error) {
+	select {
+	case <-d.pipeline.Ready():
+	case <-ctx.Done():
+		return end, context.Cause(ctx)
+	}
 	err = d.load(ctx)
 	d.loaded = err == nil
 	if err == nil {

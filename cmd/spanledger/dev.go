@@ -31,7 +31,7 @@ Ctrl-C.`,
 
   # the same against Google's own emulators, where they are installed
   spanledger dev --official --exit-when-idle`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.Logger, err = logger(cmd); err != nil {
 				return err
