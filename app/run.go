@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/spanledger/spanledger/ops/metrics"
 )
 
 // RunOptions are the options of `spanledger run`.
@@ -53,13 +55,23 @@ func Run(ctx context.Context, o RunOptions) (err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
+	numbers := metrics.New()
 	for _, c := range configs {
+		c.Metrics = numbers.Pipeline(c.Name)
 		p, err := start(ctx, e, c, o)
 		if err != nil {
 			return err
 		}
 		pipelines = append(pipelines, p)
 		fmt.Fprintf(o.Out, "pipeline %s: change stream %s of %s → %s\n", c.Name, c.Stream, c.Database, sinkList(c))
+	}
+	if addr := o.Config.Admin.Listen; addr != "" {
+		server, err := startAdmin(adminOptions{addr: addr}, numbers, o.Logger, pipelines...)
+		if err != nil {
+			return err
+		}
+		defer stopAdmin(server, o.Logger) // it answers until everything has drained
+		fmt.Fprintf(o.Out, "admin: http://%s (/metrics /readyz /status.json)\n", server.Addr())
 	}
 	return runAll(ctx, pipelines, o)
 }
