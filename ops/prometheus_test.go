@@ -32,7 +32,7 @@ func startPrometheus(t *testing.T, target string) *prom {
 	program := find(t, "prometheus")
 	dir := t.TempDir()
 	config := replace(t, string(readFile(t, "prometheus/prometheus.yaml")), "_interval: 5s", "_interval: 250ms", `"run:9464"`, strconv.Quote(target))
-	rules := replace(t, string(readFile(t, "prometheus/rules.yaml")), "[5m]", "[4s]", "> 600", "> 8", "> 60", "> 5")
+	rules := replace(t, string(readFile(t, "prometheus/rules.yaml")), "[5m]", "[4s]", "> 600", "> 8", "> 180", "> 5", "> 60", "> 5")
 	rules = regexp.MustCompile(`for: \d+m`).ReplaceAllString(rules, "for: 1s")
 	for name, text := range map[string]string{"prometheus.yaml": config, "rules.yaml": rules} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
