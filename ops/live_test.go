@@ -73,6 +73,9 @@ func TestNoPanelIsEmpty(t *testing.T) {
 		}
 		return errors.Join(empty...)
 	})
+	if *preview != "" {
+		p.render(t, d, *preview)
+	}
 	for _, v := range d.Templating.List {
 		if of, label, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(v.Definition, "label_values("), ")"), "}, "); ok || v.Name == "job" {
 			if !ok {

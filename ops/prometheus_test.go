@@ -122,19 +122,28 @@ func (p *prom) eventually(t *testing.T, within time.Duration, what string, f fun
 	}
 }
 
-// series is one series of an answer, with its labels and its values, as Prometheus writes them.
+// series is one series of an answer, with its labels and its values, as Prometheus writes them, at Unix times.
 type series struct {
 	Metric map[string]string
+	Times  []float64
 	Values []string
 }
 
 // query asks for the present, or for the last few seconds.
 func (p *prom) query(expr string, isRange bool) ([]series, error) {
-	form, path := url.Values{"query": {expr}}, "/api/v1/query"
 	if isRange {
+		return p.ask(expr, 5*time.Second)
+	}
+	return p.ask(expr, 0)
+}
+
+// ask asks for the time since window ago, or, if it is 0, for the present.
+func (p *prom) ask(expr string, window time.Duration) ([]series, error) {
+	form, path := url.Values{"query": {expr}}, "/api/v1/query"
+	if window > 0 {
 		now := time.Now()
 		path = "/api/v1/query_range"
-		form.Set("start", strconv.FormatFloat(float64(now.Add(-5*time.Second).UnixMilli())/1e3, 'f', 3, 64))
+		form.Set("start", strconv.FormatFloat(float64(now.Add(-window).UnixMilli())/1e3, 'f', 3, 64))
 		form.Set("end", strconv.FormatFloat(float64(now.UnixMilli())/1e3, 'f', 3, 64))
 		form.Set("step", "1")
 	}
@@ -165,6 +174,7 @@ func (p *prom) query(expr string, isRange bool) ([]series, error) {
 		s := series{Metric: r.Metric}
 		for _, v := range append(r.Values, r.Value) {
 			if len(v) == 2 {
+				s.Times = append(s.Times, v[0].(float64))
 				s.Values = append(s.Values, v[1].(string))
 			}
 		}
