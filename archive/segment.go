@@ -161,11 +161,25 @@ func Encode(chain change.Chain, previous Link, schema *avro.Schema, codec avro.C
 	}
 	sum := sha256.Sum256(data)
 	s.SHA256, s.Bytes = hex.EncodeToString(sum[:]), int64(len(data))
-	o := Object{Name: s.Name, Size: s.Bytes, ContentType: ContentType, Metadata: map[string]string{keySHA256: s.SHA256}}
-	for _, m := range header {
-		o.Metadata[m.Key] = m.Value
+	return s, Object{Name: s.Name, Size: s.Bytes, ContentType: ContentType, Metadata: objectMetadata(header, s.SHA256)}, data, nil
+}
+
+// maxMetadata is how many bytes of keys and values Cloud Storage takes with one object.
+const maxMetadata = 8 << 10
+
+// objectMetadata is the header with the digest as an object's metadata, or nothing if it is too much: positions of
+// snapshot rows hold their keys. The header then speaks for itself.
+func objectMetadata(header []avro.Metadata, digest string) map[string]string {
+	m := map[string]string{keySHA256: digest}
+	size := len(keySHA256) + len(digest)
+	for _, h := range header {
+		m[h.Key] = h.Value
+		size += len(h.Key) + len(h.Value)
 	}
-	return s, o, data, nil
+	if size > maxMetadata {
+		return nil
+	}
+	return m
 }
 
 // parse reads a segment's metadata and checks that the name follows from it.
@@ -247,7 +261,7 @@ func inspect(ctx context.Context, b Bucket, o Object) (Segment, error) {
 	for err == nil {
 		err = r.Next(&c)
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return Segment{}, err
 	}
 	s := r.segment
@@ -331,7 +345,7 @@ func (m meter) Read(p []byte) (int, error) {
 	n, err := m.r.body.Read(p)
 	m.r.size += int64(n)
 	m.r.hash.Write(p[:n])
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		m.r.bodyErr = err
 	}
 	return n, err
@@ -363,7 +377,7 @@ func (r *SegmentReader) Next(c *change.Change) error {
 func (r *SegmentReader) next(c *change.Change) error {
 	name := r.segment.Name
 	err := r.avro.Next(c)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		sum := hex.EncodeToString(r.hash.Sum(nil))
 		switch {
 		case r.count != r.segment.Count || r.last != r.segment.Last:
