@@ -54,6 +54,7 @@ func (s *Sink) Append(ctx context.Context, batch *sinks.Batch, end sinks.End) (s
 		return sinks.End{}, s.fault("create "+segment.Name, err)
 	}
 	segment.Generation = created.Generation
+	s.hasProved(chain)
 	return endOf(segment, segment.Segment)
 }
 
@@ -73,6 +74,7 @@ func (s *Sink) existing(ctx context.Context, ours archive.Segment) (sinks.End, e
 	if have.SHA256 == ours.SHA256 && have.Bytes != ours.Bytes {
 		return sinks.End{}, s.fault("append", &archive.CorruptError{Name: ours.Name, Reason: fmt.Errorf("it has %d bytes, but a file of its SHA-256 has %d", have.Bytes, ours.Bytes)})
 	}
+	s.hasProved(ours.Chain)
 	return endOf(have, have.Segment)
 }
 
@@ -113,10 +115,14 @@ func (s *Sink) prove(ctx context.Context, chain change.Chain, last archive.Segme
 		return s.fault("find the segment the checkpoint tells of", &archive.ChainError{Name: last.Name, Reason: fmt.Sprintf("it ends at %s with SHA-256 %s, while the checkpoint says %s and %s",
 			have.Last, have.SHA256, last.Last, last.SHA256)})
 	}
-	s.mu.Lock()
-	s.proved[chain] = struct{}{}
-	s.mu.Unlock()
+	s.hasProved(chain)
 	return nil
+}
+
+func (s *Sink) hasProved(chain change.Chain) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.proved[chain] = struct{}{}
 }
 
 func (s *Sink) missing(chain change.Chain, through change.Position, but string) error {
@@ -126,7 +132,7 @@ func (s *Sink) missing(chain change.Chain, through change.Position, but string) 
 }
 
 func (s *Sink) broken(chain change.Chain, err error) error {
-	return sinks.Stop(fmt.Errorf("gcs sink %s: the end of table %s in partition %.40s: %w; without that state the sink asks the archive itself: clear it in the metadata database only if no newer release runs",
+	return sinks.Stop(fmt.Errorf("gcs sink %s: the end of table %s in partition %.40s: %w; if the checkpoint was edited, undo that; with an empty state the sink asks the archive instead",
 		s.name, chain.Table, chain.Token, err))
 }
 
@@ -147,9 +153,7 @@ func (s *Sink) End(ctx context.Context, chain change.Chain) (sinks.End, error) {
 	for i := range segments {
 		plain[i] = segments[i].Segment
 	}
-	s.mu.Lock()
-	s.proved[chain] = struct{}{}
-	s.mu.Unlock()
+	s.hasProved(chain)
 	return endOf(segments[len(segments)-1], plain...)
 }
 

@@ -35,7 +35,7 @@ type Sink struct {
 
 	mu      sync.Mutex
 	schemas map[*change.Table]*avro.Schema
-	stored  map[string]bool         // names of schema files known to be there
+	stored  map[string]bool           // names of schema files known to be there
 	proved  map[change.Chain]struct{} // chains whose end was found in this archive or made by this Sink
 }
 
