@@ -256,7 +256,7 @@ func inspect(ctx context.Context, b Bucket, o Object) (Segment, error) {
 	if err != nil {
 		return Segment{}, err
 	}
-	defer r.Close()
+	defer r.body.Close()
 	var c change.Change
 	for err == nil {
 		err = r.Next(&c)
@@ -302,7 +302,7 @@ func Read(ctx context.Context, b Bucket, s Segment) (*SegmentReader, error) {
 	have := r.segment
 	have.SHA256, have.Bytes, have.Generation = s.SHA256, s.Bytes, s.Generation
 	if have != s {
-		r.Close()
+		r.body.Close()
 		return nil, corrupt(s.Name, "its header says %s to %s, %d changes, schema %s, previous %q: not what its metadata or the seal say", have.First, have.Last, have.Count, have.Fingerprint, have.Previous)
 	}
 	r.want = s.SHA256

@@ -100,7 +100,7 @@ func (b *Bucket) lost(ctx context.Context, e *googleapi.Error, err error) error 
 	if _, listErr := b.handle.Objects(ctx, &storage.Query{Prefix: b.prefix}).Next(); listErr != nil && !errors.Is(listErr, iterator.Done) {
 		return listErr
 	}
-	return fmt.Errorf("the upload's session was lost before its end: %v", e) // not wrapped: the 404 is the session's
+	return fmt.Errorf("the upload's session was lost before its end: %s", e.Error()) // not wrapped: the 404 is the session's
 }
 
 func (b *Bucket) object(a *storage.ObjectAttrs) archive.Object {

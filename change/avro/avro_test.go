@@ -3,6 +3,7 @@ package avro
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -429,7 +430,7 @@ func TestContainers(t *testing.T) {
 					t.Fatalf("change %d is at %s", n, c.Position)
 				}
 			}
-			if err != io.EOF || n != len(changes) {
+			if !errors.Is(err, io.EOF) || n != len(changes) {
 				t.Errorf("read %d changes, then %v", n, err)
 			}
 			g, err := goavro.NewOCFReader(bytes.NewReader(file))
@@ -486,7 +487,7 @@ func TestDamagedContainer(t *testing.T) {
 		}
 		var c change.Change
 		for {
-			if err := r.Next(&c); err == io.EOF {
+			if err := r.Next(&c); errors.Is(err, io.EOF) {
 				return n, nil
 			} else if err != nil {
 				return n, err
