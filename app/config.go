@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spanledger/spanledger/pipeline"
 	"github.com/spanledger/spanledger/pipeline/filter"
 	"github.com/spanledger/spanledger/sinks"
 )
@@ -175,7 +176,7 @@ func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {
 	c := PipelineConfig{
 		Name: f.Name, Database: f.Source.Database, Stream: f.Source.Stream, StateDatabase: f.State.Database,
 		Start: f.Source.Start.at, Earliest: f.Source.Start.earliest, Heartbeat: time.Duration(f.Source.Heartbeat),
-		BudgetBytes: int(f.Budget), CheckpointEvery: time.Duration(f.CheckpointEvery), DrainTimeout: time.Duration(f.DrainTimeout), Order: f.Order,
+		BudgetBytes: int(f.Budget), CheckpointEvery: time.Duration(f.CheckpointEvery), DrainTimeout: time.Duration(f.DrainTimeout), Order: pipeline.Order(f.Order),
 		Filter: filter.Options{
 			Tables: filter.Names(f.Filter.Tables), Operations: f.Filter.Operations, Tags: filter.Names(f.Filter.Tags),
 			System: f.Filter.System, Where: f.Filter.Where, Drop: f.Columns.Drop,
@@ -196,7 +197,7 @@ func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {
 	if f.Budget != 0 && f.Budget < 1<<20 {
 		d.errorOn(at+".budget", "from 1MiB; the default is 256MiB", "budget is %d bytes", f.Budget)
 	}
-	if err := checkOrder(c.Order); err != nil {
+	if err := c.Order.Check(); err != nil {
 		d.errorOn(at+".order", "", "order: %v", err)
 	}
 	if _, err := filter.New(c.Filter); err != nil {

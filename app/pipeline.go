@@ -43,7 +43,7 @@ type PipelineConfig struct {
 	CheckpointEvery time.Duration
 	DrainTimeout    time.Duration
 	// Order is the order of delivery: "" or "key" keeps that of each key, "commit" the whole database's.
-	Order string
+	Order pipeline.Order
 	// Filter is what is delivered.
 	Filter filter.Options
 	Sinks  []SinkConfig
@@ -96,14 +96,14 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	if _, err := parseDatabase(c.StateDatabase); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	if err := checkOrder(c.Order); err != nil {
+	if err := c.Order.Check(); err != nil {
 		return nil, err
 	}
 	if c.Metrics == nil {
 		c.Metrics = metrics.New().Pipeline(c.Name) // counts, and nobody looks
 	}
 	opts := pipeline.Options{
-		Observer:    c.Metrics,
+		Observer: c.Metrics, Order: c.Order,
 		BudgetBytes: c.BudgetBytes, CheckpointEvery: c.CheckpointEvery, DrainTimeout: c.DrainTimeout, Logger: log,
 	}
 	passes, err := filter.New(c.Filter)
@@ -229,17 +229,6 @@ func fillOptions(s SinkConfig, c PipelineConfig, identity string) (json.RawMessa
 		}
 	}
 	return json.Marshal(given)
-}
-
-// checkOrder accepts the orders that the engine has.
-func checkOrder(order string) error {
-	switch order {
-	case "", "key":
-		return nil
-	case "commit":
-		return errors.New("order: commit is not available")
-	}
-	return fmt.Errorf("%q is not an order: use key or commit", order)
 }
 
 func (e Endpoints) readerOptions() []option.ClientOption { return plaintext(e.Spanner) }

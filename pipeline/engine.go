@@ -111,7 +111,7 @@ func New(opts Options) (*Engine, error) {
 	if opts.Order == "" {
 		opts.Order = OrderKey
 	}
-	if err := opts.Order.check(); err != nil {
+	if err := opts.Order.Check(); err != nil {
 		return nil, fmt.Errorf("pipeline %s: %w", opts.Config.Pipeline, err)
 	}
 	if opts.Worker == "" {

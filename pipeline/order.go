@@ -22,9 +22,10 @@ const (
 	OrderCommit Order = "commit"
 )
 
-func (o Order) check() error {
+// Check is an error that names the orders there are, unless o is one of them or empty, which means OrderKey.
+func (o Order) Check() error {
 	switch o {
-	case OrderKey, OrderCommit:
+	case "", OrderKey, OrderCommit:
 		return nil
 	}
 	return fmt.Errorf("order %q: want %s or %s", string(o), OrderKey, OrderCommit)
