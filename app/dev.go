@@ -80,11 +80,7 @@ type dev struct {
 
 func (d *dev) close() {
 	if d.admin != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		if err := d.admin.Close(ctx); err != nil {
-			d.Logger.Warn("stopping the admin server", "error", err)
-		}
-		cancel()
+		stopAdmin(d.admin, d.Logger)
 	}
 	if d.pipeline != nil {
 		if err := d.pipeline.Close(); err != nil {

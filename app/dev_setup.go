@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spanledger/spanledger/change"
-	"github.com/spanledger/spanledger/ops/admin"
 	"github.com/spanledger/spanledger/ops/metrics"
 )
 
@@ -53,10 +52,7 @@ func (d *dev) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.admin, err = admin.Start(admin.Options{
-		Addr: d.Admin, Profiler: d.Profiler, Metrics: numbers.Handler(), Pipelines: []admin.Pipeline{{Name: "dev", Engine: d.pipeline}}, Logger: d.Logger,
-	})
-	if err != nil {
+	if d.admin, err = startAdmin(adminOptions{d.Admin, d.Profiler}, numbers, d.Logger, d.pipeline); err != nil {
 		return err
 	}
 	d.say("admin          http://%s  (/metrics /readyz /status.json)", d.admin.Addr())

@@ -382,9 +382,11 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	e.read.Add(int64(len(f.Changes)))
 	e.noteTables(f.Changes) // before columns are dropped: the reader goes on from what is stored
 	if e.opts.Filter != nil {
+		n := len(f.Changes)
 		if err := e.opts.Filter.Apply(f); err != nil {
 			return err
 		}
+		e.stats.filtered.Add(int64(n - len(f.Changes)))
 	}
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full

@@ -61,10 +61,10 @@ type Status struct {
 	// none is being read. A reader that waits for the budget is silent.
 	Heard time.Time
 
-	// Read counts the changes read and ReadBytes the memory they took, Frames the reader's frames that held changes, and
+	// Read counts the changes read, of which the filter took out Filtered; ReadBytes the memory they took, Frames the reader's frames that held changes, and
 	// Heartbeats those that held none.
-	Read, ReadBytes    int64
-	Frames, Heartbeats int64
+	Read, Filtered, ReadBytes int64
+	Frames, Heartbeats        int64
 
 	// Watermark is the pipeline's stored low watermark: everything at or below it is durable in every sink. Zero until
 	// the state is loaded.
@@ -111,6 +111,7 @@ type stats struct {
 	phase                           atomic.Int32
 	started, finished               atomic.Int64
 	frames, heartbeats, readBytes   atomic.Int64
+	filtered                        atomic.Int64
 	checkpoints, checkpointFailures atomic.Int64
 	checkpointed                    atomic.Int64 // Unix microseconds
 }
@@ -155,7 +156,7 @@ func (e *Engine) ended(err error) {
 func (e *Engine) Status() Status {
 	s := Status{
 		Phase: Phase(e.stats.phase.Load()), Started: e.stats.started.Load(), Finished: e.stats.finished.Load(),
-		Read: e.read.Load(), ReadBytes: e.stats.readBytes.Load(), Frames: e.stats.frames.Load(), Heartbeats: e.stats.heartbeats.Load(),
+		Read: e.read.Load(), ReadBytes: e.stats.readBytes.Load(), Filtered: e.stats.filtered.Load(), Frames: e.stats.frames.Load(), Heartbeats: e.stats.heartbeats.Load(),
 		Checkpoints: e.stats.checkpoints.Load(), CheckpointFailures: e.stats.checkpointFailures.Load(),
 		Checkpointed: instant(e.stats.checkpointed.Load()), BudgetBytes: e.opts.BudgetBytes,
 	}

@@ -105,3 +105,21 @@ func TestStatusKeepsTheError(t *testing.T) {
 		}
 	})
 }
+
+// dropAll is a filter that lets nothing pass.
+type dropAll struct{}
+
+func (dropAll) Apply(f *change.Frame) error { f.Changes = nil; return nil }
+
+func TestStatusCountsWhatIsFiltered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(newDice(3), 50, 6)
+		e := w.engine(t, func(o *Options) { o.Filter = dropAll{} })
+		if err := e.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s, total := e.Status(), int64(w.script.changes); s.Read != total || s.Filtered != total || s.Sinks[0].Delivered != 0 {
+			t.Errorf("of %d changes %d were read, %d filtered, %d delivered; want all filtered", total, s.Read, s.Filtered, s.Sinks[0].Delivered)
+		}
+	})
+}

@@ -61,7 +61,7 @@ func Start(o Options) (*Server, error) {
 	}
 	listener, err := net.Listen("tcp", o.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("admin server: %w: choose another address with --admin HOST:PORT", err)
+		return nil, fmt.Errorf("admin server: %w: choose another address with --admin HOST:PORT (dev) or admin: listen: (the configuration of run)", err)
 	}
 	s := &Server{opts: o, addr: listener.Addr().String(), served: make(chan error, 1)}
 	s.http = &http.Server{

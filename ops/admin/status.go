@@ -29,9 +29,11 @@ type PipelineStatus struct {
 	Error    string `json:"error,omitempty"`
 
 	ChangesRead int64 `json:"changes_read"`
-	ReadBytes   int64 `json:"read_bytes"`
-	Frames      int64 `json:"frames"`
-	Heartbeats  int64 `json:"heartbeats"`
+	// ChangesFiltered are those of ChangesRead that the filter took out.
+	ChangesFiltered int64 `json:"changes_filtered"`
+	ReadBytes       int64 `json:"read_bytes"`
+	Frames          int64 `json:"frames"`
+	Heartbeats      int64 `json:"heartbeats"`
 
 	// Partitions are those being read; started and finished count them since the process began.
 	Partitions         int   `json:"partitions"`
@@ -107,7 +109,7 @@ func (s *Server) document(now time.Time) Status {
 func describe(name string, s pipeline.Status, now time.Time) PipelineStatus {
 	out := PipelineStatus{
 		Name: name, Phase: s.Phase.String(),
-		ChangesRead: s.Read, ReadBytes: s.ReadBytes, Frames: s.Frames, Heartbeats: s.Heartbeats,
+		ChangesRead: s.Read, ChangesFiltered: s.Filtered, ReadBytes: s.ReadBytes, Frames: s.Frames, Heartbeats: s.Heartbeats,
 		Partitions: s.Partitions, PartitionsStarted: s.Started, PartitionsFinished: s.Finished, OldestProgress: known(s.Heard),
 		Checkpoints: s.Checkpoints, CheckpointFailures: s.CheckpointFailures, LastCheckpoint: known(s.Checkpointed),
 		BudgetUsedBytes: s.BudgetUsed, BudgetLimitBytes: s.BudgetBytes, BudgetWaiting: s.BudgetWaiting,

@@ -20,6 +20,7 @@ var (
 	descPhase       = desc("pipeline_phase", "1 for the phase the pipeline is in: starting, running, draining or ended.", "pipeline", "phase")
 	descRead        = desc("changes_read_total", "Changes read from the change stream.", "pipeline")
 	descReadBytes   = desc("read_bytes_total", "Memory taken by the changes read.", "pipeline")
+	descFiltered    = desc("changes_filtered_total", "Changes read that the pipeline's filter took out.", "pipeline")
 	descFrames      = desc("frames_read_total", "Frames the reader handed over: with changes (data), or with news of the time only (heartbeat).", "pipeline", "kind")
 	descRetries     = desc("reader_retries_total", "Change stream queries asked again after an error, by the error's class.", "pipeline", "code")
 	descPartitions  = desc("partitions", "Partitions being read.", "pipeline")
@@ -57,7 +58,7 @@ type collector struct{ metrics *Metrics }
 // Describe names everything: what could clash is found at registration.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descPhase, descRead, descReadBytes, descFrames, descRetries, descPartitions, descEvents, descHeard, descWatermark, descRetention,
+		descPhase, descRead, descReadBytes, descFiltered, descFrames, descRetries, descPartitions, descEvents, descHeard, descWatermark, descRetention,
 		descCheckpoints, descCheckErrors, descChecked, descUsed, descLimit, descWaiting,
 		descDelivered, descBatches, descBytes, descErrors, descFailing, descSinkMark, descSegments, descSegmentBytes, descLastSegment,
 		descDurable, descDelivery, descBatch,
@@ -118,6 +119,7 @@ func (o exposition) pipeline(p *Pipeline, s pipeline.Status) {
 	}
 	o.counter(descRead, s.Read, p.name)
 	o.counter(descReadBytes, s.ReadBytes, p.name)
+	o.counter(descFiltered, s.Filtered, p.name)
 	o.counter(descFrames, s.Frames, p.name, "data")
 	o.counter(descFrames, s.Heartbeats, p.name, "heartbeat")
 	o.codes(descRetries, p.readerRetries, p.name)
