@@ -91,7 +91,8 @@ func readSmall(ctx context.Context, b Bucket, name string) ([]byte, error) {
 	return data, nil
 }
 
-// StoreSchema stores a schema's file if it is not there yet. Its name holds its digest, so what is there is the same.
+// StoreSchema stores a schema's file if it is not there yet. What is there under its name must be that schema: anything
+// else is a *CorruptError.
 func StoreSchema(ctx context.Context, b Bucket, s *avro.Schema) error {
 	var text bytes.Buffer
 	if err := json.Indent(&text, s.JSON(), "", "  "); err != nil {
@@ -99,7 +100,12 @@ func StoreSchema(ctx context.Context, b Bucket, s *avro.Schema) error {
 	}
 	text.WriteByte('\n')
 	name := SchemaName(s)
-	if _, err := b.Create(ctx, Object{Name: name, ContentType: "application/json"}, text.Bytes()); err != nil && !errors.Is(err, ErrExists) {
+	_, err := b.Create(ctx, Object{Name: name, ContentType: "application/json"}, text.Bytes())
+	if errors.Is(err, ErrExists) {
+		_, err = ReadSchema(ctx, b, s.Table().Name, s.Fingerprint())
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("archive: create %s: %w", name, err)
 	}
 	return nil

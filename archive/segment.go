@@ -161,11 +161,25 @@ func Encode(chain change.Chain, previous Link, schema *avro.Schema, codec avro.C
 	}
 	sum := sha256.Sum256(data)
 	s.SHA256, s.Bytes = hex.EncodeToString(sum[:]), int64(len(data))
-	o := Object{Name: s.Name, Size: s.Bytes, ContentType: ContentType, Metadata: map[string]string{keySHA256: s.SHA256}}
-	for _, m := range header {
-		o.Metadata[m.Key] = m.Value
+	return s, Object{Name: s.Name, Size: s.Bytes, ContentType: ContentType, Metadata: objectMetadata(header, s.SHA256)}, data, nil
+}
+
+// maxMetadata is how many bytes of keys and values Cloud Storage takes with one object.
+const maxMetadata = 8 << 10
+
+// objectMetadata is the header with the digest as an object's metadata, or nothing if it is too much: positions of
+// snapshot rows hold their keys. The header then speaks for itself.
+func objectMetadata(header []avro.Metadata, digest string) map[string]string {
+	m := map[string]string{keySHA256: digest}
+	size := len(keySHA256) + len(digest)
+	for _, h := range header {
+		m[h.Key] = h.Value
+		size += len(h.Key) + len(h.Value)
 	}
-	return s, o, data, nil
+	if size > maxMetadata {
+		return nil
+	}
+	return m
 }
 
 // parse reads a segment's metadata and checks that the name follows from it.
@@ -242,7 +256,7 @@ func inspect(ctx context.Context, b Bucket, o Object) (Segment, error) {
 	if err != nil {
 		return Segment{}, err
 	}
-	defer r.Close()
+	defer r.body.Close()
 	var c change.Change
 	for err == nil {
 		err = r.Next(&c)
@@ -288,7 +302,7 @@ func Read(ctx context.Context, b Bucket, s Segment) (*SegmentReader, error) {
 	have := r.segment
 	have.SHA256, have.Bytes, have.Generation = s.SHA256, s.Bytes, s.Generation
 	if have != s {
-		r.Close()
+		r.body.Close()
 		return nil, corrupt(s.Name, "its header says %s to %s, %d changes, schema %s, previous %q: not what its metadata or the seal say", have.First, have.Last, have.Count, have.Fingerprint, have.Previous)
 	}
 	r.want = s.SHA256

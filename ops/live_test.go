@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -134,6 +135,9 @@ func TestEveryAlertFires(t *testing.T) {
 		}
 		return nil
 	})
+	if code, body := p.get(t, "http://"+w.admin.Addr()+"/readyz"); code != http.StatusOK {
+		t.Errorf("a pipeline that works is not ready: %d %s", code, body)
+	}
 	seen := map[string]bool{}
 	fires := func(names ...string) {
 		t.Helper()
@@ -173,6 +177,9 @@ func TestEveryAlertFires(t *testing.T) {
 
 	// The pipeline ends while its process lives; then that ends too.
 	w.stop()
+	if code, body := p.get(t, "http://"+w.admin.Addr()+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "pipeline orders: not ready: ended") {
+		t.Errorf("a pipeline that has ended: %d %s", code, body)
+	}
 	fires("SpanledgerPipelineStopped")
 	w.closeAdmin()
 	fires("SpanledgerDown", "SpanledgerNoData")

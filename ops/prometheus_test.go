@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -181,6 +182,21 @@ func (p *prom) ask(expr string, window time.Duration) ([]series, error) {
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// get answers a page's status and text.
+func (p *prom) get(t *testing.T, page string) (int, string) {
+	t.Helper()
+	resp, err := p.client.Get(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
 }
 
 // firing are the names of the alerts that fire now.

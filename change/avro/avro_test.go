@@ -430,7 +430,7 @@ func TestContainers(t *testing.T) {
 					t.Fatalf("change %d is at %s", n, c.Position)
 				}
 			}
-			if err != io.EOF || n != len(changes) {
+			if !errors.Is(err, io.EOF) || n != len(changes) {
 				t.Errorf("read %d changes, then %v", n, err)
 			}
 			g, err := goavro.NewOCFReader(bytes.NewReader(file))

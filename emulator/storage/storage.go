@@ -84,14 +84,14 @@ func (s *Server) ClientOptions(httpClient *http.Client) []option.ClientOption {
 }
 
 // CreateBucket creates a bucket; one that exists already is no error.
-func (s *Server) CreateBucket(ctx context.Context, name string) error {
+func (s *Server) CreateBucket(ctx context.Context, name string) (err error) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	client, err := gcs.NewClient(ctx, s.ClientOptions(&http.Client{Transport: transport})...)
 	if err != nil {
 		return fmt.Errorf("storage emulator: bucket %s: %w", name, err)
 	}
-	defer client.Close()
+	defer func() { err = errors.Join(err, client.Close()) }()
 	if err := client.Bucket(name).Create(ctx, "local", nil); err != nil {
 		if e, ok := errors.AsType[*googleapi.Error](err); ok && e.Code == http.StatusConflict {
 			return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"cel.dev/cel-go/cel"
+	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
 
 	"github.com/spanledger/spanledger/change"
@@ -48,7 +49,13 @@ func compile(source string) (*expression, error) {
 		return nil, fmt.Errorf("the expression is of type %s, but must be a bool: compare it with something, such as after.paid == true",
 			cel.FormatCELType(ast.OutputType()))
 	}
-	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	loops := celast.MatchDescendants(celast.NavigateAST(ast.NativeRep()), celast.KindMatcher(celast.ComprehensionKind))
+	if len(loops) > 0 {
+		// Counting costs as much as the rest of an evaluation. Without loops each part is evaluated at most once.
+		options = append(options, cel.CostLimit(maxCost))
+	}
+	program, err := env.Program(ast, options...)
 	if err != nil {
 		return nil, err
 	}

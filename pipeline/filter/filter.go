@@ -81,7 +81,7 @@ func (f *Filter) Apply(frame *change.Frame) error {
 	var eval evaluator
 	var rows slab
 	for i := range frame.Changes {
-		c := frame.Changes[i]
+		c := &frame.Changes[i]
 		if c.Table != last {
 			last, plan = c.Table, f.plan(c.Table)
 		}
@@ -93,7 +93,7 @@ func (f *Filter) Apply(frame *change.Frame) error {
 		}
 		if f.where != nil {
 			// The expression sees the change before columns are dropped: it may decide by what no sink gets to see.
-			ok, err := eval.match(f.where, &c)
+			ok, err := eval.match(f.where, c)
 			if err != nil {
 				return fmt.Errorf("filter: where: change %s (%s of table %s): %w", c.ID(), c.Op, c.Table.Name, err)
 			}
@@ -101,11 +101,12 @@ func (f *Filter) Apply(frame *change.Frame) error {
 				continue
 			}
 		}
+		kept = append(kept, *c)
 		if plan.columns != nil {
+			c := &kept[len(kept)-1]
 			c.Table = plan.out
 			c.After, c.Before = rows.project(c.After, plan.columns), rows.project(c.Before, plan.columns)
 		}
-		kept = append(kept, c)
 	}
 	clear(frame.Changes[len(kept):]) // so that what was filtered does not keep memory alive
 	frame.Changes = kept

@@ -92,7 +92,7 @@ func (s *Appends) Append(ctx context.Context, batch *sinks.Batch, end sinks.End)
 // appendRows sends the batch's rows from the place on, and returns the place behind them.
 func (s *Appends) appendRows(ctx context.Context, b *rowBatch, at place) (place, error) {
 	for first := 0; first < len(b.ends); {
-		l, rows := b.request(first)
+		l, rows := b.request(first, s.requestBytes)
 		if err := s.conns.append(ctx, at.Stream, at.Offset, l.schema, rows); err != nil {
 			if bad, ok := errors.AsType[*rowsError](err); ok {
 				return at, s.refused(b, first, bad)

@@ -42,8 +42,8 @@ func (b *rowBatch) add(l *layout, changes []change.Change, i int, chain string) 
 }
 
 // request gives the rows from first on that fit one request, which carries one layout; the slice is valid until the next
-// call. bytes is the bound, maxRequest but for tests.
-func (b *rowBatch) request(first int) (l *layout, rows [][]byte) {
+// call. limit is the bound in bytes; one row is always taken.
+func (b *rowBatch) request(first, limit int) (l *layout, rows [][]byte) {
 	b.rows = b.rows[:0]
 	l = b.uses[first]
 	start := 0
@@ -51,7 +51,7 @@ func (b *rowBatch) request(first int) (l *layout, rows [][]byte) {
 		start = b.ends[first-1]
 	}
 	from := start
-	for i := first; i < len(b.ends) && b.uses[i] == l && b.ends[i]-from <= maxRequest; i++ {
+	for i := first; i < len(b.ends) && b.uses[i] == l && (i == first || b.ends[i]-from <= limit); i++ {
 		b.rows = append(b.rows, b.buf[start:b.ends[i]:b.ends[i]])
 		start = b.ends[i]
 	}

@@ -29,6 +29,8 @@ type core struct {
 	conns     *connections
 	tables    tables
 	batch     sync.Pool // of *rowBatch
+	// requestBytes is maxRequest, but for tests of batches of several requests.
+	requestBytes int
 }
 
 // Appends is the sink with delivery exactly-once.
@@ -60,7 +62,7 @@ func New(name string, o Options) (sinks.Sink, error) {
 }
 
 func (s *core) init(name string, c config) {
-	s.name, s.config = name, c
+	s.name, s.config, s.requestBytes = name, c, maxRequest
 	s.batch.New = func() any { return new(rowBatch) }
 }
 

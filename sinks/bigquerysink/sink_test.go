@@ -130,4 +130,3 @@ func harness(delivery Delivery) sinktest.Harness {
 func TestConformanceAtLeastOnce(t *testing.T) { sinktest.Run(t, harness(AtLeastOnce)) }
 
 func TestConformanceExactlyOnce(t *testing.T) { sinktest.Run(t, harness(ExactlyOnce)) }
-

@@ -23,7 +23,7 @@ func (s *Writes) Write(ctx context.Context, batch *sinks.Batch) error {
 		return err
 	}
 	for first := 0; first < len(b.ends); {
-		l, rows := b.request(first)
+		l, rows := b.request(first, s.requestBytes)
 		n := len(rows)
 		refused, err := s.send(ctx, l, rows)
 		if err != nil {
