@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/spanledger/spanledger/emulator/bigquery"
 	"github.com/spanledger/spanledger/emulator/official"
 	"github.com/spanledger/spanledger/emulator/pubsub"
 	"github.com/spanledger/spanledger/emulator/spanner"
@@ -26,7 +27,11 @@ type CloudOptions struct {
 }
 
 // Listen are addresses to listen on, host:port each. "" is a free port of 127.0.0.1, Off leaves the service out.
-type Listen struct{ Spanner, PubSub, Storage string }
+type Listen struct {
+	Spanner, PubSub, Storage string
+	// BigQuery is for its REST API, BigQueryStorage for its Storage API over gRPC. Off for one leaves out both.
+	BigQuery, BigQueryStorage string
+}
 
 // Off in Listen leaves a service out.
 const Off = "off"
@@ -58,6 +63,9 @@ func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 		c.close = append(c.close, objects.Close)
 		c.Storage = "http://" + objects.Addr()
 	}
+	if err := c.startBigQuery(ctx, o.Listen); err != nil {
+		return nil, err
+	}
 	if o.Official {
 		return c, c.startOfficial(ctx, o.OfficialSpanner)
 	}
@@ -80,6 +88,19 @@ func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 		c.PubSub = c.Messages.Endpoint()
 	}
 	return c, nil
+}
+
+func (c *Cloud) startBigQuery(ctx context.Context, l Listen) error {
+	if l.BigQuery == Off || l.BigQueryStorage == Off {
+		return nil
+	}
+	tables, err := bigquery.Start(ctx, bigquery.Options{RESTAddr: l.BigQuery, GRPCAddr: l.BigQueryStorage})
+	if err != nil {
+		return fmt.Errorf("start the embedded BigQuery: %w", err)
+	}
+	c.close = append(c.close, tables.Close)
+	c.BigQuery, c.BigQueryStorage = baseURL(tables.Endpoint()), tables.GRPCEndpoint()
+	return nil
 }
 
 func (c *Cloud) startOfficial(ctx context.Context, o official.SpannerOptions) error {

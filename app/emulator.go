@@ -23,6 +23,7 @@ type EmulatorOptions struct {
 func Emulator(ctx context.Context, o EmulatorOptions) (err error) {
 	for _, l := range []struct{ service, address string }{
 		{"Spanner", o.Listen.Spanner}, {"Pub/Sub", o.Listen.PubSub}, {"Cloud Storage", o.Listen.Storage},
+		{"BigQuery", o.Listen.BigQuery}, {"BigQuery's Storage API", o.Listen.BigQueryStorage},
 	} {
 		if l.address == "" || l.address == Off {
 			continue
