@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,16 +23,13 @@ type CloudOptions struct {
 	OfficialSpanner official.SpannerOptions
 	// StorageDir keeps objects as plain files, StorageDir/BUCKET/NAME; "" keeps them in memory.
 	StorageDir string
-	// Listen says where each service listens; with Official it is for Cloud Storage only.
+	// Listen says where each service listens; with Official it is for Cloud Storage and BigQuery only.
 	Listen Listen
 }
 
 // Listen are addresses to listen on, host:port each. "" is a free port of 127.0.0.1, Off leaves the service out.
-type Listen struct {
-	Spanner, PubSub, Storage string
-	// BigQuery is for its REST API, BigQueryStorage for its Storage API over gRPC. Off for one leaves out both.
-	BigQuery, BigQueryStorage string
-}
+// BigQuery is the REST API's, BigQueryStorage that of the Storage API over gRPC: Off in one leaves out both.
+type Listen struct{ Spanner, PubSub, Storage, BigQuery, BigQueryStorage string }
 
 // Off in Listen leaves a service out.
 const Off = "off"
@@ -63,16 +61,19 @@ func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 		c.close = append(c.close, objects.Close)
 		c.Storage = "http://" + objects.Addr()
 	}
-	if err := c.startBigQuery(ctx, o.Listen); err != nil {
-		return nil, err
+	if o.Listen.BigQuery != Off && o.Listen.BigQueryStorage != Off {
+		tables, err := bigquery.Start(ctx, bigquery.Options{RESTAddr: o.Listen.BigQuery, GRPCAddr: o.Listen.BigQueryStorage})
+		if err != nil {
+			return nil, fmt.Errorf("start the embedded BigQuery: %w", err)
+		}
+		c.close = append(c.close, tables.Close)
+		c.BigQuery, c.BigQueryStorage = tables.Endpoint(), tables.GRPCEndpoint()
 	}
 	if o.Official {
 		return c, c.startOfficial(ctx, o.OfficialSpanner)
 	}
 	if o.Listen.Spanner != Off {
-		if o.Listen.Spanner != "" {
-			o.Spanner.Addr = o.Listen.Spanner
-		}
+		o.Spanner.Addr = cmp.Or(o.Listen.Spanner, o.Spanner.Addr)
 		db, err := spanner.Start(ctx, o.Spanner)
 		if err != nil {
 			return nil, fmt.Errorf("start the embedded Spanner: %w", err)
@@ -88,19 +89,6 @@ func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 		c.PubSub = c.Messages.Endpoint()
 	}
 	return c, nil
-}
-
-func (c *Cloud) startBigQuery(ctx context.Context, l Listen) error {
-	if l.BigQuery == Off || l.BigQueryStorage == Off {
-		return nil
-	}
-	tables, err := bigquery.Start(ctx, bigquery.Options{RESTAddr: l.BigQuery, GRPCAddr: l.BigQueryStorage})
-	if err != nil {
-		return fmt.Errorf("start the embedded BigQuery: %w", err)
-	}
-	c.close = append(c.close, tables.Close)
-	c.BigQuery, c.BigQueryStorage = baseURL(tables.Endpoint()), tables.GRPCEndpoint()
-	return nil
 }
 
 func (c *Cloud) startOfficial(ctx context.Context, o official.SpannerOptions) error {

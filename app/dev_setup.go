@@ -81,6 +81,9 @@ func (d *dev) identify(ctx context.Context) error {
 	return nil
 }
 
+// DevSinks are the names of the sinks that dev has by itself.
+var DevSinks = []string{"archive", "pubsub", "bigquery"}
+
 // sinks are dev's: the archive, with young batches so that one sees it grow, and Pub/Sub.
 func (d *dev) sinks() ([]SinkConfig, error) {
 	archive, err := json.Marshal(map[string]any{
@@ -96,10 +99,10 @@ func (d *dev) sinks() ([]SinkConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []SinkConfig{
+	return append([]SinkConfig{
 		{Name: "archive", Type: "gcs", Options: archive},
 		{Name: "pubsub", Type: "pubsub", Options: messages},
-	}, nil
+	}, d.Sinks...), nil
 }
 
 // sayWhere tells where things are, and what becomes of what an earlier run left.

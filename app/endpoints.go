@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"cloud.google.com/go/bigquery"
 	pubsub "cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/spanner"
 	database "cloud.google.com/go/spanner/admin/database/apiv1"
@@ -118,4 +119,16 @@ func (e Endpoints) storageClient(ctx context.Context) (*storage.Client, error) {
 		return storage.NewClient(ctx)
 	}
 	return storage.NewClient(ctx, option.WithEndpoint(e.Storage+"/storage/v1/"), option.WithoutAuthentication(), storage.WithJSONReads())
+}
+
+func (e Endpoints) bigqueryClient(ctx context.Context, project string) (*bigquery.Client, error) {
+	var opts []option.ClientOption
+	if e.BigQuery != "" {
+		opts = append(opts, option.WithEndpoint(e.BigQuery+"/bigquery/v2/"), option.WithoutAuthentication())
+	}
+	c, err := bigquery.NewClient(ctx, project, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to BigQuery project %s: %w", project, err)
+	}
+	return c, nil
 }

@@ -29,6 +29,9 @@ type (
 	datasetTarget struct{ project, dataset, endpoint string }
 )
 
+// name is the topic's full name.
+func (t topicTarget) name() string { return "projects/" + t.project + "/topics/" + t.topic }
+
 // targets adds what a pipeline's sinks write to. It knows the options of the built-in sinks by name; other sinks make what
 // they need themselves.
 func (i *initializer) targets(plan *initPlan, p PipelineConfig) error {
@@ -60,7 +63,11 @@ func (i *initializer) targets(plan *initPlan, p PipelineConfig) error {
 		case "gcs":
 			plan.buckets = appendOnce(plan.buckets, bucketTarget{firstOf(i.Config.Setup.Project, n.project), o.Bucket, firstOf(o.Endpoint, i.Storage)})
 		case "bigquery":
-			plan.datasets = appendOnce(plan.datasets, datasetTarget{firstOf(o.Project, n.project), o.Dataset, firstOf(o.Endpoint, i.BigQuery)})
+			t := datasetTarget{firstOf(o.Project, os.Getenv("GOOGLE_CLOUD_PROJECT"), n.project), o.Dataset, firstOf(o.Endpoint, i.BigQuery)}
+			if dot := strings.LastIndexByte(o.Dataset, '.'); dot >= 0 {
+				t.project, t.dataset = o.Dataset[:dot], o.Dataset[dot+1:]
+			}
+			plan.datasets = appendOnce(plan.datasets, t)
 		}
 	}
 	return nil
@@ -138,7 +145,7 @@ func (i *initializer) destinations(ctx context.Context, plan *initPlan) error {
 		}
 	}
 	for _, s := range plan.subscriptions {
-		if !slices.ContainsFunc(plan.topics, func(t topicTarget) bool { return t.topic == s.Topic }) {
+		if !slices.ContainsFunc(plan.topics, func(t topicTarget) bool { return s.Topic == t.topic || s.Topic == t.name() }) {
 			return fmt.Errorf("setup.subscriptions: subscription %s is of topic %s, to which no pipeline publishes", s.Name, s.Topic)
 		}
 	}
@@ -164,7 +171,7 @@ func (i *initializer) topic(ctx context.Context, t topicTarget, subscriptions []
 		return fmt.Errorf("connect to Pub/Sub: %w", err)
 	}
 	defer c.Close()
-	name := "projects/" + t.project + "/topics/" + t.topic
+	name := t.name()
 	_, err = c.TopicAdminClient.GetTopic(ctx, &pubsubpb.GetTopicRequest{Topic: name})
 	made := status.Code(err) == codes.NotFound
 	if made {

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/spanledger/spanledger/ops/admin"
+	"github.com/spanledger/spanledger/ops/metrics"
 )
 
 // RunOptions are the options of `spanledger run`.
@@ -53,15 +56,31 @@ func Run(ctx context.Context, o RunOptions) (err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
+	numbers := metrics.New()
+	var shown []admin.Pipeline
 	for _, c := range configs {
+		c.Metrics = numbers.Pipeline(c.Name)
 		p, err := start(ctx, e, c, o)
 		if err != nil {
 			return err
 		}
 		pipelines = append(pipelines, p)
+		shown = append(shown, admin.Pipeline{Name: c.Name, Engine: p})
 		fmt.Fprintf(o.Out, "pipeline %s: change stream %s of %s → %s\n", c.Name, c.Stream, c.Database, sinkList(c))
 	}
-	return runAll(ctx, pipelines, o)
+	if o.Config.Admin.Listen == "" {
+		return runAll(ctx, pipelines, o)
+	}
+	server, err := admin.Start(admin.Options{Addr: o.Config.Admin.Listen, Metrics: numbers.Handler(), Pipelines: shown, Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.Out, "admin: http://%s (/metrics /readyz /status.json)\n", server.Addr())
+	err = runAll(ctx, pipelines, o)
+	// Its pages showed the drain to the end.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, server.Close(closing))
 }
 
 // start wires a pipeline within the time there is. Its clients hold on to the context, which therefore lives on.

@@ -31,6 +31,8 @@ type Resources struct {
 	// Subscription of the topic, without ordering, is made if named: to read back what was published.
 	Subscription string
 	Bucket       string
+	// Dataset is BigQuery's; "" for none.
+	Dataset string
 }
 
 // Setup makes what is missing of the resources: databases with their tables and the change stream (and on an emulator

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
@@ -93,7 +94,7 @@ func (e *Engine) committed() {
 	for i := range e.pending {
 		u := &e.pending[i]
 		for _, c := range u.Children {
-			e.graph.Add(c)
+			e.addPartition(c)
 		}
 		p := e.partition(u.Token)
 		if p == nil {
@@ -105,13 +106,31 @@ func (e *Engine) committed() {
 				e.fail(err)
 			}
 			e.stats.finished.Add(1)
+			e.finished = append(e.finished, finishedPartition{u.Token, u.End})
 			e.forget(p)
 		}
 	}
 	e.pending = nil
 	e.startPartitions()
+	e.forgetFinished()
 	e.publishWatermarks()
+	if e.sequencer != nil {
+		e.sequencer.release() // a partition that left may have been the lowest
+	}
 	e.budget.wake() // another partition may be the lowest now
+}
+
+// finishedPartition is one the graph still knows.
+type finishedPartition struct {
+	token string
+	end   change.Timestamp
+}
+
+// forgetFinished lets the graph forget partitions that nobody can announce a child of any more: all who could have been read
+// past the child's start, which is their end. It keeps the graph from growing for ever.
+func (e *Engine) forgetFinished() {
+	w := e.graph.Watermark()
+	e.finished = slices.DeleteFunc(e.finished, func(f finishedPartition) bool { return f.end <= w && e.graph.Forget(f.token) })
 }
 
 // publishWatermarks computes what Status shows, at a moment when no partition is between its parents and its reader.

@@ -33,6 +33,8 @@ type Options struct {
 	// OpenTimeout bounds how long opening one sink may take; default 1 min. A sink that cannot be reached at start is an
 	// error, for a wrong name looks the same; one that is lost later is tried again for ever.
 	OpenTimeout time.Duration
+	// Order is the order of first deliveries; default OrderKey.
+	Order Order
 	// BudgetBytes bounds the memory of changes read and not yet durable in every sink; default 256 MiB.
 	BudgetBytes int
 	// CheckpointEvery is the time between checkpoints; default 1 s. A finished partition does not wait for it.
@@ -60,8 +62,10 @@ type Engine struct {
 	log    *slog.Logger
 	sinks  []*sinkRunner
 	budget *budget
-	poke   chan struct{} // wakes the checkpointer
-	ready  chan struct{} // closed once reading begins
+	// sequencer puts all changes into one order with OrderCommit, else nil.
+	sequencer *sequencer
+	poke      chan struct{} // wakes the checkpointer
+	ready     chan struct{} // closed once reading begins
 
 	// soft ends when reading must stop, hard when everything must; both carry the cause.
 	soft, hard         context.Context
@@ -76,13 +80,15 @@ type Engine struct {
 	graph    *changestream.Graph
 	pending  []state.Update // taken from the partitions and not stored yet
 	progress map[string][]state.Progress
+	finished []finishedPartition
 	loaded   map[string]bool // partitions that existed before this engine
 
 	mu        sync.Mutex
 	pipeline  state.Pipeline
 	running   map[string]*partition
-	tables    map[string]*change.Table // newest version seen
-	newTables []*change.Table          // not stored yet
+	waiting   map[string]change.Timestamp // start by token: known, and not read yet
+	tables    map[string]*change.Table    // newest version seen
+	newTables []*change.Table             // not stored yet
 	failure   error
 	watermark change.Timestamp
 }
@@ -101,6 +107,12 @@ func New(opts Options) (*Engine, error) {
 	defaults(&opts.MaxBackoff, 30*time.Second)
 	if opts.BudgetBytes == 0 {
 		opts.BudgetBytes = 256 << 20
+	}
+	if opts.Order == "" {
+		opts.Order = OrderKey
+	}
+	if err := opts.Order.check(); err != nil {
+		return nil, fmt.Errorf("pipeline %s: %w", opts.Config.Pipeline, err)
 	}
 	if opts.Worker == "" {
 		opts.Worker = "worker"
@@ -123,11 +135,14 @@ func New(opts Options) (*Engine, error) {
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
 		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
-		running: map[string]*partition{}, tables: map[string]*change.Table{},
+		running: map[string]*partition{}, waiting: map[string]change.Timestamp{}, tables: map[string]*change.Table{},
 	}
 	e.budget = newBudget(opts.BudgetBytes, e.closeLargest)
 	e.hard, e.stopHard = context.WithCancelCause(context.Background())
 	e.soft, e.stopSoft = context.WithCancelCause(e.hard)
+	if opts.Order == OrderCommit {
+		e.sequencer = &sequencer{engine: e, held: map[*partition][]heldFrame{}}
+	}
 	names := map[string]bool{}
 	for _, s := range opts.Sinks {
 		if s.Name == "" || names[s.Name] {
@@ -258,7 +273,7 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	for _, sp := range snap.Partitions {
 		if sp.State != state.Finished {
-			e.graph.Add(sp.Partition)
+			e.addPartition(sp.Partition)
 			e.graph.Promise(sp.Token, e.checkpoint(sp.Partition))
 		}
 	}
@@ -306,6 +321,16 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("worker %s (epoch %d) lost %d partition(s) to another worker that has started since: stop one of the two", e.Worker, e.Epoch, e.Partitions)
 }
 
+// addPartition makes a stored partition known. It is among the waiting before any of its parents leaves the running.
+func (e *Engine) addPartition(c change.Partition) {
+	e.graph.Add(c)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running[c.Token] == nil {
+		e.waiting[c.Token] = c.Start
+	}
+}
+
 // startPartitions starts a reader for each partition the graph lets deliver.
 func (e *Engine) startPartitions() {
 	if e.soft.Err() != nil {
@@ -314,6 +339,7 @@ func (e *Engine) startPartitions() {
 	for _, c := range e.graph.Startable() {
 		p := e.newPartition(c)
 		e.mu.Lock()
+		delete(e.waiting, p.Token)
 		e.running[p.Token] = p
 		e.mu.Unlock()
 		e.stats.started.Add(1)
@@ -389,15 +415,31 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
-		if err := e.budget.acquire(e.soft, h.bytes, func() bool { return e.isLowest(p) }); err != nil {
+		over, err := e.budget.acquire(e.soft, h.bytes, func() bool { return !p.overdrawn.Load() && e.isLowest(p) })
+		if err != nil {
 			return err
+		}
+		if over {
+			p.overdrawn.Store(true)
+			h.overdrawn = p
 		}
 	}
 	h.sinks.Store(int32(len(e.sinks)))
-	for i, s := range e.sinks {
-		s.accept(f, p.progress[i], h)
+	if e.sequencer == nil {
+		for i, s := range e.sinks {
+			s.accept(f, p.progress[i], h)
+		}
+		p.discovered(f)
+	} else {
+		shares := make([]*share, len(e.sinks))
+		for i, s := range e.sinks {
+			shares[i], _ = s.share(f, p.progress[i], h)
+		}
+		e.sequencer.hold(p, f, shares)
+		p.discovered(f)
+		e.sequencer.release()
 	}
-	p.discovered(f)
+	e.budget.wake() // this partition has moved: another may be the lowest now
 	if f.Ended {
 		e.pokeCheckpointer()
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -14,11 +14,14 @@ func emulatorCommand() *cobra.Command {
 	var o app.EmulatorOptions
 	var asJSON bool
 	var only []string
-	services := map[string]*string{"spanner": &o.Listen.Spanner, "pubsub": &o.Listen.PubSub, "storage": &o.Listen.Storage, "bigquery": &o.Listen.BigQuery}
+	services := map[string]*string{
+		"spanner": &o.Listen.Spanner, "pubsub": &o.Listen.PubSub, "storage": &o.Listen.Storage, "bigquery": &o.Listen.BigQuery,
+	}
 	cmd := &cobra.Command{
 		Use:   "emulator",
 		Short: "Serve an embedded Google Cloud for tests",
-		Long: `Emulator serves Spanner with change streams, Pub/Sub, Cloud Storage and BigQuery from this process, until it is stopped, and prints the environment variables by which Google's clients and the other commands find them. Databases,
+		Long: `Emulator serves Spanner with change streams, Pub/Sub, Cloud Storage and BigQuery from this process, until it is
+stopped, and prints the environment variables by which Google's clients and the other commands find them. Databases,
 tables and messages live in memory; with --data-dir objects are plain files, DIR/storage/BUCKET/NAME.
 
 The services ask nobody who they are: keep them on loopback addresses. Port 0 takes any free port.`,
@@ -77,7 +80,7 @@ The services ask nobody who they are: keep them on loopback addresses. Port 0 ta
 	f.StringVar(&o.Listen.PubSub, "pubsub", "127.0.0.1:8085", "where Pub/Sub listens (gRPC): `HOST:PORT`, or off")
 	f.StringVar(&o.Listen.Storage, "storage", "127.0.0.1:4443", "where Cloud Storage listens (HTTP): `HOST:PORT`, or off")
 	f.StringVar(&o.Listen.BigQuery, "bigquery", "127.0.0.1:9050", "where BigQuery listens (HTTP): `HOST:PORT`, or off")
-	f.StringVar(&o.Listen.BigQueryStorage, "bigquery-grpc", "127.0.0.1:9060", "where BigQuery's Storage API listens (gRPC): `HOST:PORT`")
+	f.StringVar(&o.Listen.BigQueryStorage, "bigquery-storage", "127.0.0.1:9060", "where BigQuery's Storage API listens (gRPC): `HOST:PORT`")
 	f.StringSliceVar(&only, "only", nil, "serve only these `SERVICES`: spanner, pubsub, storage, bigquery (comma-separated, repeatable)")
 	f.StringVar(&o.DataDir, "data-dir", "", "keep objects as plain files in `DIR`/storage")
 	f.BoolVar(&asJSON, "json", false, "print the variables as one JSON object")

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -64,7 +64,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func serve(t *testing.T, args ...string) (stop func() int) {
 	t.Helper()
 	args = append([]string{"emulator", "--spanner", "127.0.0.1:0", "--pubsub", "127.0.0.1:0", "--storage", "127.0.0.1:0",
-		"--bigquery", "127.0.0.1:0", "--bigquery-grpc", "127.0.0.1:0", "--json"}, args...)
+		"--bigquery", "127.0.0.1:0", "--bigquery-storage", "127.0.0.1:0", "--json"}, args...)
 	stdout, stderr, stop := begin(t, args...)
 	var values map[string]string
 	eventually(t, "the emulator answers", func() bool { return json.Unmarshal([]byte(stdout.String()), &values) == nil })

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -15,7 +15,7 @@ func ingestCommand() *cobra.Command {
 	var asJSON bool
 	var format string
 	cmd := &cobra.Command{
-		Use:   "ingest FILE...",
+		Use:   "ingest [FILE...]",
 		Short: "Append events from files to the events table",
 		Long: `Ingest reads JSON (also one big document), JSON lines or CSV, turns each record into events with a jq map, and appends
 them to the events table of a Spanner database. Versions follow the order of the input within each stream. It may be run
@@ -31,8 +31,11 @@ It connects to SPANNER_EMULATOR_HOST if that is set, else to Cloud Spanner with 
   spanledger ingest flights.json --database projects/p/instances/i/databases/d \
     --map 'to_entries[] | {stream: ("airport/" + .value.origin), id: "flight-\(.key)", type: "flight.departed", data: .value}'`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && o.Example == "" {
 				return usage("name at least one file, or - for standard input")
+			}
+			if len(args) > 0 && o.Example != "" {
+				return usage("--example brings its own events: it goes without files")
 			}
 			return nil
 		},
@@ -72,6 +75,7 @@ It connects to SPANNER_EMULATOR_HOST if that is set, else to Cloud Spanner with 
 	f.StringVar(&o.Load.Source, "source", "", "the source of events that do not name one (default: the file's path)")
 	f.StringVar(&o.Load.Reject, "reject", "", "write records that cannot be stored to this `FILE`, as JSON lines with the reason")
 	f.IntVar(&o.MaxTransactions, "max-transactions", 0, "how many transactions may run at once; Google's emulator needs 1 (default: no bound, 1 on an emulator)")
+	f.StringVar(&o.Example, "example", "", "load the example `NAME` that comes with the program: earthquakes")
 	f.BoolVar(&asJSON, "json", false, "print one summary object on standard output")
 	return cmd
 }

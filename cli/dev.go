@@ -1,8 +1,10 @@
-package main
+package cli
 
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,7 @@ import (
 func devCommand() *cobra.Command {
 	var o app.DevOptions
 	var asJSON bool
+	var sinkFlags []string
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run the whole system in one process, on an embedded Google Cloud",
@@ -29,6 +32,9 @@ Ctrl-C.`,
   spanledger dev --ingest orders.csv --map '{stream: ("order/" + .order), id: .line, type: "order.line", data: .}' \
     --exit-when-idle --json --data-dir ./data
 
+  # one more sink, such as one of your own
+  spanledger dev --sink jsonlines='{"file":"changes.jsonl"}' --exit-when-idle
+
   # the same against Google's own emulators, where they are installed
   spanledger dev --official --exit-when-idle`,
 		Args: noArgs,
@@ -38,6 +44,9 @@ Ctrl-C.`,
 			}
 			if o.Map != "" && len(o.Ingest) == 0 {
 				return usage("--map needs --ingest: it says how the files' records become events")
+			}
+			if o.Sinks, err = parseSinks(sinkFlags); err != nil {
+				return err
 			}
 			o.Out = cmd.ErrOrStderr()
 			o.IsTerminal = isTerminal(o.Out) && !asJSON
@@ -61,8 +70,28 @@ Ctrl-C.`,
 	f.BoolVar(&o.ExitWhenIdle, "exit-when-idle", false, "end once every sink has everything")
 	f.BoolVar(&asJSON, "json", false, "print one summary object on standard output")
 	f.StringVar(&o.DataDir, "data-dir", "", "keep the objects as plain files in `DIR`/storage/BUCKET")
+	f.StringArrayVar(&sinkFlags, "sink", nil, "add a sink, `TYPE[=OPTIONS]`, its options a JSON object; its name is its type's (repeatable)")
 	f.StringVar(&o.Admin, "admin", "", "serve metrics, readiness and status on this `HOST:PORT` (default: a free port of 127.0.0.1)")
 	f.BoolVar(&o.Profiler, "pprof", false, "serve Go's profiler on the admin address, under /debug/pprof/")
 	f.BoolVar(&o.Official, "official", false, "use Google's own Spanner and Pub/Sub emulators")
 	return cmd
+}
+
+// parseSinks reads the values of --sink. A sink is named after its type, so a type comes once.
+func parseSinks(flags []string) ([]app.SinkConfig, error) {
+	var all []app.SinkConfig
+	for _, f := range flags {
+		typ, options, has := strings.Cut(f, "=")
+		if has && !json.Valid([]byte(options)) {
+			return nil, usage("--sink %s: want TYPE=OPTIONS with the options as a JSON object, not %q", typ, options)
+		}
+		if slices.ContainsFunc(all, func(s app.SinkConfig) bool { return s.Name == typ }) {
+			return nil, usage("--sink %s is given twice", typ)
+		}
+		if slices.Contains(app.DevSinks, typ) {
+			return nil, usage("--sink %s: dev has a sink of that name already", typ)
+		}
+		all = append(all, app.SinkConfig{Name: typ, Type: typ, Options: json.RawMessage(options)})
+	}
+	return all, nil
 }
