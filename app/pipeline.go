@@ -103,8 +103,8 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		c.Metrics = metrics.New().Pipeline(c.Name) // counts, and nobody looks
 	}
 	opts := pipeline.Options{
-		Observer:    c.Metrics,
-		BudgetBytes: c.BudgetBytes, CheckpointEvery: c.CheckpointEvery, DrainTimeout: c.DrainTimeout, Logger: log,
+		Observer: c.Metrics,
+		Order:    pipeline.Order(c.Order), BudgetBytes: c.BudgetBytes, CheckpointEvery: c.CheckpointEvery, DrainTimeout: c.DrainTimeout, Logger: log,
 	}
 	passes, err := filter.New(c.Filter)
 	if err != nil {
@@ -122,6 +122,9 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	opts.Store = store
 	begun, err := stateCreated(ctx, client, c.StateDatabase, c.Name)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.checkStream(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := e.checkFilter(ctx, c, begun.IsZero(), log); err != nil {
@@ -234,10 +237,8 @@ func fillOptions(s SinkConfig, c PipelineConfig, identity string) (json.RawMessa
 // checkOrder accepts the orders that the engine has.
 func checkOrder(order string) error {
 	switch order {
-	case "", "key":
+	case "", string(pipeline.OrderKey), string(pipeline.OrderCommit):
 		return nil
-	case "commit":
-		return errors.New("order: commit is not available")
 	}
 	return fmt.Errorf("%q is not an order: use key or commit", order)
 }
