@@ -90,7 +90,11 @@ func (d *decoder) document(text []byte, into any) {
 	if err != nil {
 		var at yaml.Error
 		if errors.As(err, &at) && at.GetToken() != nil {
-			d.errorAt(placeOfToken(at.GetToken()), "", "%s", at.GetMessage())
+			p, hint := placeOfToken(at.GetToken()), ""
+			if lines := strings.Split(string(text), "\n"); p.line <= len(lines) && strings.Contains(lines[p.line-1], "${") {
+				hint = "between { } and [ ] quote a variable: \"${NAME}\""
+			}
+			d.errorAt(p, hint, "%s", at.GetMessage())
 			return
 		}
 		d.errorAt(place{}, "", "%v", err)
@@ -152,7 +156,11 @@ func (d *decoder) redact(s string) string {
 	}
 	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) }) // the longest first: one may hold another
 	for _, v := range values {
-		s = strings.ReplaceAll(s, v, "${"+d.substituted[v]+"}")
+		name := "${" + d.substituted[v] + "}"
+		s = strings.ReplaceAll(s, v, name)
+		if quoted := strconv.Quote(v); quoted != `"`+v+`"` { // as %q and JSON show it
+			s = strings.ReplaceAll(s, quoted[1:len(quoted)-1], name)
+		}
 	}
 	return s
 }

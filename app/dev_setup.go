@@ -19,6 +19,7 @@ var devResources = Resources{
 	Project:       "spanledger-dev",
 	Topic:         "changes",
 	Bucket:        "archive",
+	Dataset:       "changes",
 }
 
 // setup makes what the pipeline reads and writes, and wires the pipeline from the present moment on.
@@ -80,7 +81,7 @@ func (d *dev) identify(ctx context.Context) error {
 // DevSinks are the names of the sinks that dev has by itself.
 var DevSinks = []string{"archive", "pubsub", "bigquery"}
 
-// sinks are dev's: the archive, with young batches so that one sees it grow, and Pub/Sub.
+// sinks are dev's: the archive, with young batches so that one sees it grow, Pub/Sub and BigQuery.
 func (d *dev) sinks() ([]SinkConfig, error) {
 	archive, err := json.Marshal(map[string]any{
 		"bucket": d.resources.Bucket, "prefix": d.archive, "endpoint": d.cloud.Storage, "max_delay": "1s",
@@ -95,9 +96,17 @@ func (d *dev) sinks() ([]SinkConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	tables, err := json.Marshal(map[string]any{
+		"project": d.resources.Project, "dataset": d.resources.Dataset, "endpoint": d.cloud.BigQuery, "grpc_endpoint": d.cloud.BigQueryStorage,
+		"max_delay": "250ms",
+	})
+	if err != nil {
+		return nil, err
+	}
 	return append([]SinkConfig{
 		{Name: "archive", Type: "gcs", Options: archive},
 		{Name: "pubsub", Type: "pubsub", Options: messages},
+		{Name: "bigquery", Type: "bigquery", Options: tables},
 	}, d.Sinks...), nil
 }
 

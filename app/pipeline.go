@@ -124,6 +124,9 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	if err != nil {
 		return nil, err
 	}
+	if err := e.checkStream(ctx, c); err != nil {
+		return nil, err
+	}
 	if err := e.checkFilter(ctx, c, begun.IsZero(), log); err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ type Resources struct {
 }
 
 // Setup makes what is missing of the resources: databases with their tables and the change stream (and on an emulator
-// their instance), topic, subscription and bucket. What is there is left as it is.
+// their instance), topic, subscription, bucket and dataset. What is there is left as it is.
 func (e Endpoints) Setup(ctx context.Context, r Resources) error {
 	source, err := parseDatabase(r.Database)
 	if err != nil {
@@ -60,7 +60,23 @@ func (e Endpoints) Setup(ctx context.Context, r Resources) error {
 		return fmt.Errorf("connect to Cloud Storage: %w", err)
 	}
 	defer objects.Close()
-	return ensureBucket(ctx, objects, r.Project, r.Bucket)
+	if err := ensureBucket(ctx, objects, r.Project, r.Bucket); err != nil || r.Dataset == "" {
+		return err
+	}
+	return e.ensureDataset(ctx, r.Project, r.Dataset)
+}
+
+// ensureDataset makes a BigQuery dataset where it is missing.
+func (e Endpoints) ensureDataset(ctx context.Context, project, dataset string) error {
+	c, err := e.bigqueryClient(ctx, project)
+	if err != nil {
+		return fmt.Errorf("connect to BigQuery: %w", err)
+	}
+	defer c.Close()
+	if err := c.Dataset(dataset).Create(ctx, nil); err != nil && !isConflict(err) {
+		return fmt.Errorf("create dataset %s.%s: %w", project, dataset, err)
+	}
+	return nil
 }
 
 // StreamDDL is the statement that makes the change stream of the events table. It captures whole rows and what they were

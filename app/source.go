@@ -99,6 +99,34 @@ func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, now change.Ti
 	return readable, err
 }
 
+// checkStream looks whether the change stream exists, before a sink is opened: opening an archive writes whose it is.
+func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
+	client, err := e.spannerClient(ctx, c.Database)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var have []string
+	err = client.Single().Query(ctx, spanner.NewStatement("SELECT change_stream_name FROM information_schema.change_streams")).Do(func(row *spanner.Row) error {
+		var name string
+		err := row.Columns(&name)
+		have = append(have, name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the change streams of database %s: %w", c.Database, err)
+	}
+	for _, name := range have {
+		if strings.EqualFold(name, c.Stream) { // the reader decides about upper and lower case, by dialect
+			return nil
+		}
+	}
+	if len(have) == 0 {
+		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one", c.Database, c.Stream)
+	}
+	return fmt.Errorf("database %s has no change stream %s: %s", c.Database, c.Stream, didYouMean(c.Stream, have))
+}
+
 // checkFilter looks whether the tables and columns that a filter names exist. A name that does not would silently let
 // nothing through, or a column that nobody was to see. To a pipeline that has begun it is a warning only: tables may be
 // dropped, and the filter of an incarnation cannot change.

@@ -20,8 +20,9 @@ func emulatorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "emulator",
 		Short: "Serve an embedded Google Cloud for tests",
-		Long: `Emulator serves Spanner with change streams, Pub/Sub, Cloud Storage and BigQuery from this process, until it is stopped, and prints the environment variables by which Google's clients and the other commands find them. Databases and
-messages live in memory; with --data-dir objects are plain files, DIR/storage/BUCKET/NAME.
+		Long: `Emulator serves Spanner with change streams, Pub/Sub, Cloud Storage and BigQuery from this process, until it is
+stopped, and prints the environment variables by which Google's clients and the other commands find them. Databases,
+tables and messages live in memory; with --data-dir objects are plain files, DIR/storage/BUCKET/NAME.
 
 The services ask nobody who they are: keep them on loopback addresses. Port 0 takes any free port.`,
 		Example: `  # all services, on the ports of Google's own emulators

@@ -245,6 +245,20 @@ func TestPromises(t *testing.T) {
 	}
 }
 
+// TestOverride checks that the override leaves in place what it does not speak of.
+func TestOverride(t *testing.T) {
+	p := load(t, base, override)
+	for _, name := range []string{"init", "run"} {
+		env := p.Services[name].Environment
+		if d := env["BIGQUERY_DELIVERY"]; d == nil || *d != "at-least-once" || env["SPANNER_EMULATOR_HOST"] == nil {
+			t.Errorf("the environment of %s is %v", name, env)
+		}
+	}
+	if s := p.Services["bigquery"]; s.ReadOnly || len(s.Ports) != 2 || s.Build != nil {
+		t.Errorf("bigquery is %+v", s)
+	}
+}
+
 // TestBuildContext proves that .dockerignore leaves in what the Dockerfile's build needs, and leaves out what it promises.
 func TestBuildContext(t *testing.T) {
 	dir := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,15 @@ func TestProcesses(t *testing.T) {
 	}}, "run", "ingest", "prometheus")
 	s.waitCompleted(ctx, s.running["ingest"])
 	t.Logf("ingest said: %s", &s.running["ingest"].output)
+	// Another `up` starts what has ended once more: it must find everything there.
+	for name, says := range map[string]string{"init": "there  table events in", "ingest": "0 events stored, 1707 there already"} {
+		delete(s.running, name)
+		s.start(s.project.Services[name])
+		s.waitCompleted(ctx, s.running[name])
+		if said := s.running[name].output.String(); !strings.Contains(said, says) {
+			t.Errorf("%s, run again, does not say %q:\n%s", name, says, said)
+		}
+	}
 	s.waitHealthy(ctx, s.running["run"])
 	s.waitHealthy(ctx, s.running["prometheus"])
 	prove(t, ctx, cloud, prometheus, began, func() error { return s.stop("run") })
