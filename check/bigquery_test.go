@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/option"
 
 	"github.com/spanledger/spanledger/change"
 	emulator "github.com/spanledger/spanledger/emulator/bigquery"
@@ -20,7 +21,8 @@ func bigQueryWorld(t *testing.T) (*bigquery.Client, sinks.Writer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := bigquery.NewClient(t.Context(), "p", server.ClientOptions()...)
+	transport := &http.Transport{}
+	client, err := bigquery.NewClient(t.Context(), "p", option.WithEndpoint(server.Endpoint()), option.WithHTTPClient(&http.Client{Transport: transport}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func bigQueryWorld(t *testing.T) (*bigquery.Client, sinks.Writer) {
 				t.Error(err)
 			}
 		}
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		transport.CloseIdleConnections()
 	})
 	return client, sink.(sinks.Writer)
 }
