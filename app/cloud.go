@@ -15,6 +15,10 @@ import (
 type CloudOptions struct {
 	// Official runs Google's own Spanner and Pub/Sub emulators, as processes, instead of ours.
 	Official bool
+	// Spanner are the embedded Spanner's options; not for Official.
+	Spanner spanner.Options
+	// OfficialSpanner are those of Google's.
+	OfficialSpanner official.SpannerOptions
 	// StorageDir keeps objects as plain files, StorageDir/BUCKET/NAME; "" keeps them in memory.
 	StorageDir string
 }
@@ -45,9 +49,9 @@ func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 	c.close = append(c.close, objects.Close)
 	c.Storage = "http://" + objects.Addr()
 	if o.Official {
-		return c, c.startOfficial(ctx)
+		return c, c.startOfficial(ctx, o.OfficialSpanner)
 	}
-	db, err := spanner.Start(ctx, spanner.Options{})
+	db, err := spanner.Start(ctx, o.Spanner)
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded Spanner: %w", err)
 	}
@@ -61,8 +65,8 @@ func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 	return c, nil
 }
 
-func (c *Cloud) startOfficial(ctx context.Context) error {
-	db, err := official.StartSpanner(ctx, official.SpannerOptions{})
+func (c *Cloud) startOfficial(ctx context.Context, o official.SpannerOptions) error {
+	db, err := official.StartSpanner(ctx, o)
 	if err != nil {
 		return err
 	}

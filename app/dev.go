@@ -10,8 +10,11 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/check"
+	"github.com/spanledger/spanledger/emulator/spanner"
+	"github.com/spanledger/spanledger/emulator/spanner/changes"
 	"github.com/spanledger/spanledger/examples/earthquakes"
 	"github.com/spanledger/spanledger/ingest"
+	"github.com/spanledger/spanledger/ops/admin"
 )
 
 // DevOptions are the options of `spanledger dev`.
@@ -29,6 +32,10 @@ type DevOptions struct {
 	DataDir string
 	// Official uses Google's own Spanner and Pub/Sub emulators.
 	Official bool
+	// Admin is host:port of the admin server; "" is a free port of 127.0.0.1, which Out tells.
+	Admin string
+	// Profiler serves Go's profiler there too.
+	Profiler bool
 	// Out is where people read: progress and the live table. IsTerminal says that it can be redrawn.
 	Out        io.Writer
 	IsTerminal bool
@@ -60,6 +67,7 @@ type dev struct {
 	cloud    *Cloud
 	dir      *dataDir
 	pipeline *Pipeline
+	admin    *admin.Server
 	loaded   bool // every file was read to its end
 
 	resources Resources
@@ -69,6 +77,13 @@ type dev struct {
 }
 
 func (d *dev) close() {
+	if d.admin != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		if err := d.admin.Close(ctx); err != nil {
+			d.Logger.Warn("stopping the admin server", "error", err)
+		}
+		cancel()
+	}
 	if d.pipeline != nil {
 		if err := d.pipeline.Close(); err != nil {
 			d.Logger.Warn("closing the pipeline's clients", "error", err)
@@ -88,7 +103,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if d.dir, err = openDataDir(d.DataDir); err != nil {
 		return err
 	}
-	if d.cloud, err = StartCloud(ctx, CloudOptions{Official: d.Official, StorageDir: d.dir.storage()}); err != nil {
+	if d.cloud, err = StartCloud(ctx, CloudOptions{
+		Official: d.Official, StorageDir: d.dir.storage(),
+		// Partitions that split, merge and move while one looks: what a real change stream does in an hour.
+		Spanner: spanner.Options{Partitions: 4, Churn: changes.Churn{Interval: 2 * time.Second}},
+	}); err != nil {
 		return err
 	}
 	if err := d.setup(ctx); err != nil {
@@ -122,6 +141,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 	if workErr != nil && ctx.Err() == nil {
 		return workErr
 	}
+	select {
+	case <-d.pipeline.Ready():
+	default:
+		return nil // stopped before anything was read or written: there is nothing to check
+	}
 	d.say("checking what the sinks hold")
 	checking, cancelCheck := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 	defer cancelCheck()
@@ -137,6 +161,11 @@ func (d *dev) run(ctx context.Context) (err error) {
 // work loads the events and waits: until every sink has them, or for Ctrl-C. It returns the instant through which the
 // sinks hold everything.
 func (d *dev) work(ctx context.Context) (end time.Time, err error) {
+	select {
+	case <-d.pipeline.Ready():
+	case <-ctx.Done():
+		return end, context.Cause(ctx)
+	}
 	err = d.load(ctx)
 	d.loaded = err == nil
 	if err == nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/ops/admin"
+	"github.com/spanledger/spanledger/ops/metrics"
 )
 
 // devResources are what dev makes on its embedded cloud.
@@ -42,11 +44,23 @@ func (d *dev) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	numbers := metrics.New()
 	d.pipeline, err = NewPipeline(ctx, d.cloud.Endpoints, PipelineConfig{
 		Name: "dev", Database: r.Database, Stream: r.Stream, StateDatabase: r.StateDatabase,
 		Start: change.TimestampOf(d.start), Heartbeat: 200 * time.Millisecond, CheckpointEvery: 250 * time.Millisecond, Sinks: sinks,
+		Metrics: numbers.Pipeline("dev"),
 	}, d.Logger)
-	return err
+	if err != nil {
+		return err
+	}
+	d.admin, err = admin.Start(admin.Options{
+		Addr: d.Admin, Profiler: d.Profiler, Metrics: numbers.Handler(), Pipelines: []admin.Pipeline{{Name: "dev", Engine: d.pipeline}}, Logger: d.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	d.say("admin          http://%s  (/metrics /readyz /status.json)", d.admin.Addr())
+	return nil
 }
 
 // identify names the archive after the database and the time it was created, so that the archive of each run is its own.

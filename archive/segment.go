@@ -247,7 +247,7 @@ func inspect(ctx context.Context, b Bucket, o Object) (Segment, error) {
 	for err == nil {
 		err = r.Next(&c)
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return Segment{}, err
 	}
 	s := r.segment
@@ -331,7 +331,7 @@ func (m meter) Read(p []byte) (int, error) {
 	n, err := m.r.body.Read(p)
 	m.r.size += int64(n)
 	m.r.hash.Write(p[:n])
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		m.r.bodyErr = err
 	}
 	return n, err
@@ -363,7 +363,7 @@ func (r *SegmentReader) Next(c *change.Change) error {
 func (r *SegmentReader) next(c *change.Change) error {
 	name := r.segment.Name
 	err := r.avro.Next(c)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		sum := hex.EncodeToString(r.hash.Sum(nil))
 		switch {
 		case r.count != r.segment.Count || r.last != r.segment.Last:

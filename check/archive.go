@@ -62,7 +62,8 @@ func Archive(ctx context.Context, t *Truth, objects Objects) (*Sink, error) {
 // archiveCheck is the state of one Archive.
 type archiveCheck struct {
 	*tally
-	objects Objects
+	objects    Objects
+	containers containers
 	// schemas are the names of the stored schemas whose content is right.
 	schemas  map[string]bool
 	segments []segment
@@ -159,7 +160,7 @@ func (a *archiveCheck) segment(ctx context.Context, o Object) error {
 			a.sink.fault(o.Name, "its metadata say its SHA-256 is %q: it is %s", said, digest)
 		}
 	}
-	c, err := readContainer(data)
+	c, err := a.containers.read(data)
 	if err != nil {
 		a.sink.fault(o.Name, "%v", err)
 	}

@@ -1,9 +1,7 @@
 package check
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,131 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/linkedin/goavro/v2"
-
 	"github.com/spanledger/spanledger/change"
 )
-
-// container is an Avro object container, decoded whole by goavro.
-type container struct {
-	// schema is the schema's text as stored; fingerprint is computed from it here.
-	schema      []byte
-	fingerprint string
-	metadata    map[string]string
-	table       string
-	contents    []*content
-}
-
-// readContainer decodes a container. An error in the middle comes with what was read before it.
-func readContainer(data []byte) (*container, error) {
-	if err := checkFrame(data); err != nil {
-		return nil, fmt.Errorf("it is not an Avro container: %w", err)
-	}
-	r, err := goavro.NewOCFReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("it is not an Avro container: %w", err)
-	}
-	c := &container{metadata: map[string]string{}}
-	for k, v := range r.MetaData() {
-		switch k {
-		case "avro.schema":
-			c.schema = v
-		case "avro.codec":
-		default:
-			c.metadata[k] = string(v)
-		}
-	}
-	if c.fingerprint, err = fingerprint(c.schema); err != nil {
-		return nil, err
-	}
-	columns, err := readColumns(c.schema)
-	if err != nil {
-		return nil, err
-	}
-	c.table = columns.table
-	for r.Scan() {
-		native, err := r.Read()
-		if err != nil {
-			return c, fmt.Errorf("record %d: %w", len(c.contents), err)
-		}
-		m, err := columns.content(native)
-		if err != nil {
-			return c, fmt.Errorf("record %d: %w", len(c.contents), err)
-		}
-		c.contents = append(c.contents, m)
-	}
-	if err := r.Err(); err != nil {
-		return c, fmt.Errorf("after record %d: %w", len(c.contents), err)
-	}
-	return c, nil
-}
-
-// checkFrame walks the container's framing: goavro allocates what a length claims, and stops quietly at some ends of a file.
-func checkFrame(data []byte) error {
-	rest, cut := data, errors.New("it is cut short or claims more than there is")
-	long := func() (int64, error) {
-		v, n := binary.Varint(rest)
-		if n <= 0 {
-			return 0, cut
-		}
-		rest = rest[n:]
-		return v, nil
-	}
-	skip := func(n int64) error {
-		if n < 0 || n > int64(len(rest)) {
-			return cut
-		}
-		rest = rest[n:]
-		return nil
-	}
-	if !bytes.HasPrefix(rest, []byte("Obj\x01")) {
-		return errors.New("it does not begin like one")
-	}
-	rest = rest[4:]
-	for {
-		entries, err := long()
-		if err != nil {
-			return err
-		}
-		if entries == 0 {
-			break
-		}
-		if entries < 0 || entries > int64(len(rest)) {
-			return errors.New("its header has a block of metadata with a size or too many entries")
-		}
-		for range 2 * entries {
-			n, err := long()
-			if err == nil {
-				err = skip(n)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	if err := skip(16); err != nil {
-		return err
-	}
-	marker := data[len(data)-len(rest)-16 : len(data)-len(rest)]
-	for len(rest) > 0 {
-		count, err := long()
-		if err != nil {
-			return err
-		}
-		size, err := long()
-		if err == nil {
-			err = skip(size)
-		}
-		if err != nil {
-			return err
-		}
-		if count <= 0 || !bytes.HasPrefix(rest, marker) {
-			return fmt.Errorf("the block before byte %d counts %d records or lacks its marker", len(data)-len(rest), count)
-		}
-		rest = rest[16:]
-	}
-	return nil
-}
 
 // columns say how a schema's fields are called and typed in Spanner.
 type columns struct {
@@ -371,15 +246,13 @@ func (c *columns) values(what string, fields map[string]*Column, native any, cap
 		}
 		values = append(values, Value{column, s})
 	}
-	if captured != nil {
-		for name := range captured {
-			known := false
-			for _, column := range fields {
-				known = known || column.Name == name
-			}
-			if !known {
-				bad("%s is said to have captured column %s, which is not in the schema", what, name)
-			}
+	for name := range captured {
+		known := false
+		for _, column := range fields {
+			known = known || column.Name == name
+		}
+		if !known {
+			bad("%s is said to have captured column %s, which is not in the schema", what, name)
 		}
 	}
 	return MakeRow(values...)

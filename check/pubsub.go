@@ -45,6 +45,7 @@ func PubSub(t *Truth, messages []Message) *Sink {
 		delivery *Delivery
 		index    int
 	}
+	var decode containers
 	seen := make(map[string]bool, len(messages))
 	reads := make([]read, 0, len(messages))
 	for i := range messages {
@@ -56,7 +57,7 @@ func PubSub(t *Truth, messages []Message) *Sink {
 			}
 			seen[m.ID] = true
 		}
-		c, err := messageContent(t, m)
+		c, err := messageContent(t, &decode, m)
 		if err != nil {
 			l.sink.fault("message "+m.ID, "%v", err)
 			continue
@@ -94,12 +95,12 @@ func PubSub(t *Truth, messages []Message) *Sink {
 }
 
 // messageContent decodes a message and compares its attributes with its data.
-func messageContent(t *Truth, m *Message) (*content, error) {
+func messageContent(t *Truth, r *containers, m *Message) (*content, error) {
 	var c *content
 	schema := ""
 	switch format := m.Attributes["format"]; format {
 	case "avro-ocf":
-		o, err := readContainer(m.Data)
+		o, err := r.read(m.Data)
 		if err != nil {
 			return nil, err
 		}

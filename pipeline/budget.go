@@ -76,9 +76,9 @@ func (b *budget) wake() {
 	}
 }
 
-// inUse is the number of bytes held and whether someone waits for more.
-func (b *budget) inUse() (used int, full bool) {
+// inUse is the number of bytes held and how many partitions wait for more.
+func (b *budget) inUse() (used, waiting int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used, b.waiting > 0
+	return b.used, b.waiting
 }

@@ -27,6 +27,12 @@ type Options struct {
 	Source func(context.Context, state.Snapshot) (Source, error)
 	// Sinks are the destinations, at least one. The engine opens and closes them.
 	Sinks []NamedSink
+	// Filter takes out of each frame what is not to be delivered, such as a *filter.Filter; nil delivers everything. It may
+	// only remove changes and columns: the frame's promises stay. Its error stops the pipeline. It is called concurrently.
+	Filter interface{ Apply(*change.Frame) error }
+	// OpenTimeout bounds how long opening one sink may take; default 1 min. A sink that cannot be reached at start is an
+	// error, for a wrong name looks the same; one that is lost later is tried again for ever.
+	OpenTimeout time.Duration
 	// BudgetBytes bounds the memory of changes read and not yet durable in every sink; default 256 MiB.
 	BudgetBytes int
 	// CheckpointEvery is the time between checkpoints; default 1 s. A finished partition does not wait for it.
@@ -36,6 +42,8 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the wait between two tries of a sink or the store; defaults 100 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Observer is told of deliveries and failures as they happen; nil for none.
+	Observer Observer
 	// Logger; default slog.Default().
 	Logger *slog.Logger
 }
@@ -53,12 +61,14 @@ type Engine struct {
 	sinks  []*sinkRunner
 	budget *budget
 	poke   chan struct{} // wakes the checkpointer
+	ready  chan struct{} // closed once reading begins
 
 	// soft ends when reading must stop, hard when everything must; both carry the cause.
 	soft, hard         context.Context
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
+	stats              stats
 
 	// Owned by the goroutine of Run.
 	source   Source
@@ -86,6 +96,7 @@ func New(opts Options) (*Engine, error) {
 	}
 	defaults(&opts.CheckpointEvery, time.Second)
 	defaults(&opts.DrainTimeout, 30*time.Second)
+	defaults(&opts.OpenTimeout, time.Minute)
 	defaults(&opts.MinBackoff, 100*time.Millisecond)
 	defaults(&opts.MaxBackoff, 30*time.Second)
 	if opts.BudgetBytes == 0 {
@@ -97,17 +108,20 @@ func New(opts Options) (*Engine, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Observer == nil {
+		opts.Observer = noObserver{}
+	}
 	switch {
 	case opts.Store == nil || opts.Source == nil:
 		return nil, errors.New("pipeline: Store and Source are required")
 	case len(opts.Sinks) == 0:
 		return nil, fmt.Errorf("pipeline %s: it has no sinks: name at least one", opts.Config.Pipeline)
-	case opts.BudgetBytes < 0 || opts.CheckpointEvery < 0 || opts.DrainTimeout < 0 || opts.MinBackoff < 0 || opts.MaxBackoff < opts.MinBackoff:
+	case opts.BudgetBytes < 0 || opts.CheckpointEvery < 0 || opts.DrainTimeout < 0 || opts.OpenTimeout < 0 || opts.MinBackoff < 0 || opts.MaxBackoff < opts.MinBackoff:
 		return nil, fmt.Errorf("pipeline %s: sizes and durations must not be negative, nor MaxBackoff below MinBackoff", opts.Config.Pipeline)
 	}
 	e := &Engine{
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
-		poke: make(chan struct{}, 1), graph: changestream.NewGraph(),
+		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
 		running: map[string]*partition{}, tables: map[string]*change.Table{},
 	}
@@ -131,15 +145,17 @@ func New(opts Options) (*Engine, error) {
 
 // Errors that end a run without being a failure of it.
 var (
-	errStopped  = errors.New("pipeline: stopped")
-	errDrained  = errors.New("pipeline: the drain deadline has passed")
-	errFinished = errors.New("pipeline: every partition has finished")
+	errStopped     = errors.New("pipeline: stopped")
+	errDrained     = errors.New("pipeline: the drain deadline has passed")
+	errOpenTimeout = errors.New("pipeline: opening a sink took too long")
+	errFinished    = errors.New("pipeline: every partition has finished")
 )
 
 // Run runs the pipeline until ctx ends, something fails for good, or every partition has finished. When ctx ends it stops
 // reading, lets what was read become durable within DrainTimeout, stores the last checkpoint, and returns nil. An engine
 // runs once.
 func (e *Engine) Run(ctx context.Context) (err error) {
+	defer func() { e.ended(err) }()
 	defer e.stopHard(errStopped)
 	defer context.AfterFunc(ctx, func() { e.stopSoft(errStopped) })()
 
@@ -154,21 +170,54 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		}
 	}()
 	for _, s := range e.sinks {
-		if err := s.sink.Open(ctx); err != nil {
-			return fmt.Errorf("sink %s: open: %w", s.name, err)
+		opened++ // Close may follow a failed Open
+		if err := e.open(ctx, s); err != nil {
+			return e.unlessStopped(ctx, err)
 		}
-		opened++
 	}
 	if err := e.load(ctx); err != nil {
-		return err
+		return e.unlessStopped(ctx, err)
 	}
 	e.startPartitions()
+	close(e.ready)
+	e.publishWatermarks() // a sink that never works again has a lag too
+	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
 		return err
 	}
 	return nil
+}
+
+// unlessStopped is err, or nil if it only says that the caller ended ctx before anything was read.
+func (e *Engine) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		e.log.Info("stopped before reading began", "error", err)
+		return nil
+	}
+	return err
+}
+
+// Ready is closed once the sinks are open, the state is loaded, and reading begins.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// open opens a sink, within OpenTimeout. What the sink was opened with lives on after a stop, until it is closed: a client
+// that holds on to its context must be able to drain.
+func (e *Engine) open(ctx context.Context, s *sinkRunner) error {
+	opening, cancel := context.WithCancelCause(e.hard)
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+	late := time.AfterFunc(e.opts.OpenTimeout, func() { cancel(errOpenTimeout) })
+	defer late.Stop()
+	err := s.sink.Open(opening)
+	if err == nil {
+		return nil
+	}
+	defer cancel(nil)
+	if errors.Is(context.Cause(opening), errOpenTimeout) {
+		return fmt.Errorf("sink %s: open: it could not be reached within %s: check its options and that it is running: %w", s.name, e.opts.OpenTimeout, err)
+	}
+	return fmt.Errorf("sink %s: open: %w", s.name, err)
 }
 
 // load opens the pipeline's state and builds the graph from it.
@@ -267,12 +316,14 @@ func (e *Engine) startPartitions() {
 		e.mu.Lock()
 		e.running[p.Token] = p
 		e.mu.Unlock()
+		e.stats.started.Add(1)
 		e.readers.Go(func() { e.follow(p) })
 	}
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
 	p := &partition{Partition: c}
+	p.heard.Store(time.Now().UnixMicro())
 	from := e.checkpoint(c)
 	p.through.Store(int64(from))
 	stored := e.progress[c.Token]
@@ -326,6 +377,15 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
 		return err
 	}
+	p.heard.Store(time.Now().UnixMicro())
+	e.stats.frame(f)
+	e.read.Add(int64(len(f.Changes)))
+	e.noteTables(f.Changes) // before columns are dropped: the reader goes on from what is stored
+	if e.opts.Filter != nil {
+		if err := e.opts.Filter.Apply(f); err != nil {
+			return err
+		}
+	}
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
@@ -333,13 +393,11 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 			return err
 		}
 	}
-	e.noteTables(f.Changes)
 	h.sinks.Store(int32(len(e.sinks)))
 	for i, s := range e.sinks {
 		s.accept(f, p.progress[i], h)
 	}
 	p.discovered(f)
-	e.read.Add(int64(len(f.Changes)))
 	if f.Ended {
 		e.pokeCheckpointer()
 	}

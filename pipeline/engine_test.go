@@ -124,7 +124,7 @@ func (w *world) check() error {
 	listed := 0
 	err := w.store.Segments(context.Background(), "test", "once", func(s change.Segment) error { listed += int(s.Count); return nil })
 	if err != nil || listed != w.script.changes {
-		return fmt.Errorf("segments listed with the checkpoints hold %d of %d changes (%v)", listed, w.script.changes, err)
+		return fmt.Errorf("segments listed with the checkpoints hold %d of %d changes: %w", listed, w.script.changes, errors.Join(err, errors.New("want all")))
 	}
 	return nil
 }

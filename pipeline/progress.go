@@ -17,6 +17,8 @@ type partition struct {
 	progress []*progress
 	// through is the newest frame's promise, known or not to be durable.
 	through atomic.Int64
+	// heard is when the reader last handed over a frame, in Unix microseconds.
+	heard atomic.Int64
 
 	mu       sync.Mutex
 	children []change.Partition // discovered and not stored yet

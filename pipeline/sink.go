@@ -30,13 +30,7 @@ type sinkRunner struct {
 	retries   atomic.Int64
 	watermark atomic.Int64 // as Status shows it
 	failing   atomic.Pointer[Failure]
-}
-
-// Failure is a sink's error that is being retried.
-type Failure struct {
-	Err   error
-	Since time.Time
-	Tries int
+	stats     sinkStats
 }
 
 func newSinkRunner(e *Engine, name string, s sinks.Sink) (*sinkRunner, error) {
@@ -182,6 +176,7 @@ func (r *sinkRunner) forget(at *progress) {
 
 // deliver makes a batch durable, however often it must try; it reports false when the engine stops first.
 func (r *sinkRunner) deliver(l *lane, items []item) bool {
+	began := time.Now()
 	changes := make([]change.Change, len(items))
 	for i := range items {
 		changes[i] = *items[i].change
@@ -198,6 +193,8 @@ func (r *sinkRunner) deliver(l *lane, items []item) bool {
 		}
 	}
 	r.delivered.Add(int64(len(items)))
+	r.stats.batches.Add(1)
+	r.engine.opts.Observer.Delivered(r.name, changes, time.Since(began))
 	for len(items) > 0 {
 		s, n := items[0].share, 1
 		for n < len(items) && items[n].share == s {
@@ -230,6 +227,7 @@ func (r *sinkRunner) try(f func(context.Context) error, changes []change.Change)
 		if e.hard.Err() != nil {
 			return false
 		}
+		e.opts.Observer.SinkFailed(r.name, err)
 		if reject, ok := errors.AsType[*sinks.RejectError](err); ok {
 			e.fail(r.rejected(reject, changes))
 			return false

@@ -3,6 +3,7 @@ package avro
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -486,7 +487,7 @@ func TestDamagedContainer(t *testing.T) {
 		}
 		var c change.Change
 		for {
-			if err := r.Next(&c); err == io.EOF {
+			if err := r.Next(&c); errors.Is(err, io.EOF) {
 				return n, nil
 			} else if err != nil {
 				return n, err

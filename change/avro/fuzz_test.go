@@ -3,6 +3,7 @@ package avro
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"testing"
 
@@ -107,7 +108,7 @@ func FuzzReader(f *testing.F) {
 		}
 		for range 1000 {
 			if err := r.Next(&c); err != nil {
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					return
 				}
 				if again := r.Next(&c); again != err {

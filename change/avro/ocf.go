@@ -252,7 +252,7 @@ func (r *Reader) Next(c *change.Change) error {
 	}
 	if r.left == 0 {
 		if err := r.nextBlock(); err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				err = fmt.Errorf("avro: container of table %s, block %d: %w", r.schema.table.Name, r.number, noEOF(err))
 			}
 			r.err = err

@@ -31,7 +31,7 @@ Ctrl-C.`,
 
   # the same against Google's own emulators, where they are installed
   spanledger dev --official --exit-when-idle`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.Logger, err = logger(cmd); err != nil {
 				return err
@@ -61,6 +61,8 @@ Ctrl-C.`,
 	f.BoolVar(&o.ExitWhenIdle, "exit-when-idle", false, "end once every sink has everything")
 	f.BoolVar(&asJSON, "json", false, "print one summary object on standard output")
 	f.StringVar(&o.DataDir, "data-dir", "", "keep the objects as plain files in `DIR`/storage/BUCKET")
+	f.StringVar(&o.Admin, "admin", "", "serve metrics, readiness and status on this `HOST:PORT` (default: a free port of 127.0.0.1)")
+	f.BoolVar(&o.Profiler, "pprof", false, "serve Go's profiler on the admin address, under /debug/pprof/")
 	f.BoolVar(&o.Official, "official", false, "use Google's own Spanner and Pub/Sub emulators")
 	return cmd
 }

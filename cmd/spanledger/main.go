@@ -66,6 +66,14 @@ func usage(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format+" (see --help)", args...)}
 }
 
+// noArgs refuses arguments of a command that takes flags only.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "spanledger",
@@ -87,7 +95,7 @@ Start with 'spanledger dev': it needs nothing but this program.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	root.PersistentFlags().String("log-level", "warn", "what to log on standard error: debug, info, warn or error")
-	root.AddCommand(devCommand(), ingestCommand())
+	root.AddCommand(devCommand(), configCommand(), runCommand(), ingestCommand())
 	return root
 }
 

@@ -12,6 +12,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -79,7 +81,7 @@ func (w *world) table(name string, schema bigquery.Schema) *bigquery.Table {
 func path(table string) string { return "projects/p/datasets/d/tables/" + table }
 
 // message makes the writer's schema the client library makes for a table's.
-func message(t *testing.T, schema bigquery.Schema) (protoreflect.MessageDescriptor, *descriptorpb.DescriptorProto) {
+func message(t testing.TB, schema bigquery.Schema) (protoreflect.MessageDescriptor, *descriptorpb.DescriptorProto) {
 	t.Helper()
 	s, err := adapt.BQSchemaToStorageTableSchema(schema)
 	if err != nil {
@@ -98,7 +100,7 @@ func message(t *testing.T, schema bigquery.Schema) (protoreflect.MessageDescript
 }
 
 // encode serializes one row of name, value pairs.
-func encode(t *testing.T, md protoreflect.MessageDescriptor, pairs ...any) []byte {
+func encode(t testing.TB, md protoreflect.MessageDescriptor, pairs ...any) []byte {
 	t.Helper()
 	m := dynamicpb.NewMessage(md)
 	for i := 0; i < len(pairs); i += 2 {
@@ -193,4 +195,15 @@ func TestCommittedStream(t *testing.T) {
 	if err != nil || len(fields) != 2 || len(rows) != 6 {
 		t.Errorf("%d columns, %d rows, %v", len(fields), len(rows), err)
 	}
+}
+
+// dial connects to the Storage API without a client library between.
+func (w *world) dial() *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := grpc.NewClient(w.server.GRPCEndpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	return conn
 }

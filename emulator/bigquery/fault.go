@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/api/googleapi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -42,6 +43,12 @@ func InStream(err error) error { return inStream{err} }
 type inStream struct{ error }
 
 func (e inStream) Unwrap() error { return e.error }
+
+// StorageError is an error of the Storage API with its structured detail, for a Fault to return: a finalized stream, a
+// schema that has not reached the writers yet. entity is the name of the stream or table.
+func StorageError(c codes.Code, detail storagepb.StorageError_StorageErrorCode, entity, message string) error {
+	return storageError(c, detail, entity, message)
+}
 
 // fault asks the hook about a call.
 func (s *Server) fault(ctx context.Context, c Call) error {

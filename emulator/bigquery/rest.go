@@ -1,6 +1,7 @@
 package bigquery
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,6 +67,8 @@ func (s *Server) handler() http.Handler {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, method string, do call) {
+	s.calls.RLock()
+	defer s.calls.RUnlock()
 	answered := false
 	defer func() {
 		// A hostile request must not take the process with it; ErrAbortHandler is a fault that cuts the connection.
@@ -75,10 +78,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, method string, do
 			answerError(w, &restError{http.StatusInternalServerError, "internalError", fmt.Sprintf("bigquery emulator: %s panicked: %v", method, p)})
 		}
 	}()
+	// The body is read first: only then does the request's context end when the client goes away.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		answered = true
+		answerError(w, err)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	if !s.restFault(w, r, method, false) {
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	out, err := do(r)
 	if err == nil && !s.restFault(w, r, method, true) {
 		return

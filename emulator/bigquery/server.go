@@ -41,6 +41,8 @@ type Server struct {
 	http           *http.Server
 	grpc           *grpc.Server
 	served         chan error // one result of each listener
+	stop           context.CancelFunc
+	calls          sync.RWMutex // read-locked by each REST call under way, so that Close can wait for them
 
 	closing sync.Once
 	closed  error
@@ -74,9 +76,14 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.store = store.New(s.now)
 	s.SetFault(o.Fault)
-	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	// Calls end when the server is closed, not when ctx is done.
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.http = &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return base },
+	}
 	// What is too large is refused with the service's own error, so gRPC's limit must be out of the way.
-	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(2*maxRequestBytes), grpc.MaxSendMsgSize(math.MaxInt32),
+	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(2*maxRequestBytes), grpc.MaxSendMsgSize(math.MaxInt32), grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(recoverUnary), grpc.StreamInterceptor(recoverStream))
 	storagepb.RegisterBigQueryWriteServer(s.grpc, &writeServer{Server: s})
 	go func() { s.served <- s.http.Serve(rest) }()
@@ -128,11 +135,15 @@ func (s *Server) Stream(name string) (next int64, finalized bool, err error) {
 	return 0, false, fmt.Errorf("bigquery emulator: %w", err)
 }
 
-// Close ends all calls and stops the server. It may be called again and returns the same.
+// Close ends all calls, waits for them, and stops the server; a Fault that ignores its ctx holds it up. It may be called
+// again and returns the same.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.grpc.Stop()
+		s.stop()
 		err := s.http.Close()
+		s.calls.Lock()
+		s.calls.Unlock() //nolint:staticcheck // an empty critical section: only the waiting is wanted
 		for range 2 {
 			if e := <-s.served; !errors.Is(e, http.ErrServerClosed) {
 				err = errors.Join(err, e)

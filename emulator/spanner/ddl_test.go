@@ -61,7 +61,7 @@ func TestDDLErrors(t *testing.T) {
 		{"CREATE TABLE IF NOT EXISTS carts (a INT64) PRIMARY KEY (a)", codes.OK},
 		{"CREATE TABLE t (a INT64)", codes.InvalidArgument},
 		{"CREATE TABLE t (a INT64, a INT64) PRIMARY KEY (a)", codes.FailedPrecondition},
-		{"CREATE TABLE t (a ARRAY<INT64>) PRIMARY KEY (a)", codes.FailedPrecondition},
+		{"CREATE TABLE t (a ARRAY<INT64>) PRIMARY KEY (a)", codes.InvalidArgument},
 		{"CREATE TABLE t (a INT64) PRIMARY KEY (a), INTERLEAVE IN PARENT carts", codes.FailedPrecondition},
 		{"CREATE TABLE t (a INT64, v TOKENLIST) PRIMARY KEY (a)", codes.Unimplemented},
 		{"CREATE VIEW v SQL SECURITY INVOKER AS SELECT 1 AS x", codes.Unimplemented},

@@ -128,7 +128,7 @@ func TestReadByKeySetsAndIndex(t *testing.T) {
 		{read("items_by_sku", cloudspanner.Key{"pen"}.AsPrefix(), 0, "cart", "qty"), "[[b 5] [a 3]]"},
 		{read("items_by_sku", cloudspanner.AllKeys(), 0, "sku"), "[[NULL] [ink] [pen] [pen]]"},
 		{read("nope", cloudspanner.AllKeys(), 0, "sku"), "NotFound"},
-		{read("", cloudspanner.Key{"b"}, 0, "sku"), "InvalidArgument"},
+		{read("", cloudspanner.Key{"b"}, 0, "sku"), "FailedPrecondition"},
 		{read("", cloudspanner.AllKeys(), 0, "nope"), "NotFound"},
 	} {
 		if c.got != c.want {

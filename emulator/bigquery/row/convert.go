@@ -142,7 +142,7 @@ func floatDecimal(f *Field, x float64) (Value, error) {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return nil, fmt.Errorf("%v is not a %s", x, f.Kind)
 	}
-	// The shortest decimal that is x, rounded to the kind's scale, half away from zero as SQL casts do.
+	// Exactly x, rounded to the kind's scale, half away from zero as SQL casts do.
 	r, ok := new(big.Rat).SetString(new(big.Rat).SetFloat64(x).FloatString(int(scaleOf(f.Kind))))
 	if !ok {
 		return nil, fmt.Errorf("%v is not a %s", x, f.Kind)

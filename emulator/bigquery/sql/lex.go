@@ -89,7 +89,7 @@ func lex(q string) ([]token, error) {
 		case c == '\'' || c == '"':
 			s, n, err := quoted(q[i:])
 			if err != nil {
-				return nil, syntax(start, "%v", err)
+				return nil, syntax(start, "%w", err)
 			}
 			out = append(out, token{text, s, start})
 			i += n

@@ -377,7 +377,7 @@ func (p *parser) count() (int, error) {
 	t := p.peek()
 	n, err := strconv.Atoi(t.text)
 	if t.kind != number || err != nil {
-		return 0, p.unexpected("expected a number of rows")
+		return 0, syntax(t.at, "expected a number of rows but got %s", t)
 	}
 	p.n++
 	return n, nil

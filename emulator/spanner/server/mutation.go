@@ -121,7 +121,7 @@ func indexKey(x *store.Index, t *store.Table) []keyPart {
 func encodeKey(parts []keyPart, where string, list *structpb.ListValue, whole bool) (store.Key, error) {
 	values := list.GetValues()
 	if len(values) > len(parts) || whole && len(values) < len(parts) {
-		return "", store.Errorf(codes.InvalidArgument, "a key of %s has %d parts, not %d", where, len(parts), len(values))
+		return "", store.Errorf(codes.FailedPrecondition, "a key of %s has %d parts, not %d", where, len(parts), len(values))
 	}
 	var b []byte
 	for i, p := range values {

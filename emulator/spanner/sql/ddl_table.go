@@ -103,7 +103,7 @@ func keyParts(tab *store.Table, keys []*ast.IndexKey, where string) ([]store.Key
 		}
 		switch tab.Columns[i].Type.Code {
 		case store.Array, store.Struct, store.JSON, store.Proto, store.Interval:
-			return nil, failed("the %s contains column %s, whose type %s cannot be part of a key", where, k.Name.Name, TypeName(tab.Columns[i].Type))
+			return nil, invalid("the %s contains column %s, whose type %s cannot be part of a key", where, k.Name.Name, TypeName(tab.Columns[i].Type))
 		}
 		out = append(out, store.KeyPart{Column: i, Desc: k.Dir == ast.DirectionDesc})
 	}
