@@ -69,7 +69,10 @@ func TestBigQuery(t *testing.T) {
 			kind: Mismatched, count: 1, want: `amount (INT64) is "77"`},
 		"changed raw value": {spoil: func(c []change.Change) []change.Change { c[4].After[11] = value(`["x",null,null]`); return c },
 			kind: Mismatched, count: 1, want: "column tags"},
-		"nanoseconds lost": {spoil: func(c []change.Change) []change.Change { c[1].After[4] = value(`"2026-01-02T03:04:05.123456Z"`); return c },
+		"nanoseconds lost": {spoil: func(c []change.Change) []change.Change {
+			c[1].After[4] = value(`"2026-01-02T03:04:05.123456Z"`)
+			return c
+		},
 			kind: Mismatched, count: 1, want: "column at"},
 		"changed before": {spoil: func(c []change.Change) []change.Change { c[4].Before[2] = value(`"77"`); return c },
 			kind: Mismatched, count: 1, want: "before column amount"},
@@ -77,7 +80,10 @@ func TestBigQuery(t *testing.T) {
 			kind: Mismatched, count: 1, want: "before has column price"},
 		"not captured for NULL": {spoil: func(c []change.Change) []change.Change { c[1].After[8] = nil; return c },
 			kind: Mismatched, count: 1, want: "lacks column ratio"},
-		"changed key": {spoil: func(c []change.Change) []change.Change { c[4].Key = []change.Value{value(`"south"`), c[4].Key[1]}; return c },
+		"changed key": {spoil: func(c []change.Change) []change.Change {
+			c[4].Key = []change.Value{value(`"south"`), c[4].Key[1]}
+			return c
+		},
 			kind: Mismatched, count: 1, want: "key is"},
 		"changed operation": {spoil: func(c []change.Change) []change.Change { c[4].Op = change.Insert; return c },
 			kind: Mismatched, count: 1, want: "operation is"},
