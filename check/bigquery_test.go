@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/option"
 
 	"github.com/spanledger/spanledger/change"
 	emulator "github.com/spanledger/spanledger/emulator/bigquery"
@@ -20,7 +21,8 @@ func bigQueryWorld(t *testing.T) (*bigquery.Client, sinks.Writer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := bigquery.NewClient(t.Context(), "p", server.ClientOptions()...)
+	transport := &http.Transport{}
+	client, err := bigquery.NewClient(t.Context(), "p", option.WithEndpoint(server.Endpoint()), option.WithHTTPClient(&http.Client{Transport: transport}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func bigQueryWorld(t *testing.T) (*bigquery.Client, sinks.Writer) {
 				t.Error(err)
 			}
 		}
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		transport.CloseIdleConnections()
 	})
 	return client, sink.(sinks.Writer)
 }
@@ -67,7 +69,10 @@ func TestBigQuery(t *testing.T) {
 			kind: Mismatched, count: 1, want: `amount (INT64) is "77"`},
 		"changed raw value": {spoil: func(c []change.Change) []change.Change { c[4].After[11] = value(`["x",null,null]`); return c },
 			kind: Mismatched, count: 1, want: "column tags"},
-		"nanoseconds lost": {spoil: func(c []change.Change) []change.Change { c[1].After[4] = value(`"2026-01-02T03:04:05.123456Z"`); return c },
+		"nanoseconds lost": {spoil: func(c []change.Change) []change.Change {
+			c[1].After[4] = value(`"2026-01-02T03:04:05.123456Z"`)
+			return c
+		},
 			kind: Mismatched, count: 1, want: "column at"},
 		"changed before": {spoil: func(c []change.Change) []change.Change { c[4].Before[2] = value(`"77"`); return c },
 			kind: Mismatched, count: 1, want: "before column amount"},
@@ -75,7 +80,10 @@ func TestBigQuery(t *testing.T) {
 			kind: Mismatched, count: 1, want: "before has column price"},
 		"not captured for NULL": {spoil: func(c []change.Change) []change.Change { c[1].After[8] = nil; return c },
 			kind: Mismatched, count: 1, want: "lacks column ratio"},
-		"changed key": {spoil: func(c []change.Change) []change.Change { c[4].Key = []change.Value{value(`"south"`), c[4].Key[1]}; return c },
+		"changed key": {spoil: func(c []change.Change) []change.Change {
+			c[4].Key = []change.Value{value(`"south"`), c[4].Key[1]}
+			return c
+		},
 			kind: Mismatched, count: 1, want: "key is"},
 		"changed operation": {spoil: func(c []change.Change) []change.Change { c[4].Op = change.Insert; return c },
 			kind: Mismatched, count: 1, want: "operation is"},

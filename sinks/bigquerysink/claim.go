@@ -48,6 +48,8 @@ func (s *core) claimTable(chain change.Chain) *bigquery.Table {
 
 // readClaim gives the chain's claim, nil if it has none.
 func (s *core) readClaim(ctx context.Context, chain change.Chain) (*claim, error) {
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
 	meta, err := s.claimTable(chain).Metadata(ctx)
 	if isStatus(err, 404) {
 		return nil, nil
@@ -83,12 +85,14 @@ func (s *core) writeClaim(ctx context.Context, chain change.Chain, old *claim, s
 	}
 	expires := time.Now().Add(claimLife)
 	table := s.claimTable(chain)
+	callCtx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
 	if old == nil {
-		err = table.Create(ctx, &bigquery.TableMetadata{
+		err = table.Create(callCtx, &bigquery.TableMetadata{
 			Description: string(text), Labels: map[string]string{label: labelClaim}, ExpirationTime: expires,
 		})
 	} else {
-		_, err = table.Update(ctx, bigquery.TableMetadataToUpdate{Description: string(text), ExpirationTime: expires}, old.etag)
+		_, err = table.Update(callCtx, bigquery.TableMetadataToUpdate{Description: string(text), ExpirationTime: expires}, old.etag)
 	}
 	if err == nil {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"cloud.google.com/go/bigquery"
 	"go.uber.org/goleak"
 	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
 
 	"github.com/spanledger/spanledger/check"
 	emulator "github.com/spanledger/spanledger/emulator/bigquery"
@@ -32,7 +33,10 @@ func start(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w := &world{server: server}
-	if w.client, err = bigquery.NewClient(t.Context(), "p", server.ClientOptions()...); err != nil {
+	// A transport of the world's own: a port may be had again, and an idle connection to its last owner with it.
+	transport := &http.Transport{}
+	w.client, err = bigquery.NewClient(t.Context(), "p", option.WithEndpoint(server.Endpoint()), option.WithHTTPClient(&http.Client{Transport: transport}))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := w.client.Dataset("d").Create(t.Context(), nil); err != nil {
@@ -45,7 +49,7 @@ func start(t testing.TB) *world {
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		transport.CloseIdleConnections()
 	})
 	return w
 }

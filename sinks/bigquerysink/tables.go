@@ -73,10 +73,16 @@ func (s *core) forget(table string) {
 // ensureAttempts bounds the rounds of a race with other workers for one table; each round that is lost was another's gain.
 const ensureAttempts = 10
 
+// restTimeout bounds calls of the REST API, which the client library repeats without a word for as long as it may: the
+// engine's retries are visible.
+const restTimeout = 20 * time.Second
+
 // schemaRetry is how long the engine waits where BigQuery needs time to show a new table or column to its writers.
 const schemaRetry = 2 * time.Second
 
 func (s *core) ensure(ctx context.Context, t *change.Table) (*layout, error) {
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
 	id := TableID(s.config.TablePrefix, t.Name)
 	table := s.client.Dataset(s.config.Dataset).Table(id)
 	for range ensureAttempts {
