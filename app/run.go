@@ -88,7 +88,7 @@ func start(ctx context.Context, e Endpoints, c PipelineConfig, o RunOptions) (*P
 		return p, nil
 	}
 	defer cancel(nil)
-	if context.Cause(starting) == errStartTimeout {
+	if errors.Is(context.Cause(starting), errStartTimeout) {
 		at := "Cloud Spanner"
 		if e.Spanner != "" {
 			at = "the Spanner emulator at " + e.Spanner

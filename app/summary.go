@@ -96,7 +96,7 @@ func (s *DevSummary) String() string {
 			k := s.Sinks[name]
 			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t\n", name, k.Delivered, k.Missing, k.Duplicates, k.OrderViolations)
 		}
-		w.Flush()
+		_ = w.Flush() // into a strings.Builder, which takes everything
 	}
 	for _, name := range sortedKeys(s.Unchecked) {
 		fmt.Fprintf(&b, "%s took %d changes; what it holds is for its author to check\n", name, s.Unchecked[name].Delivered)

@@ -172,7 +172,7 @@ func (l *loader) file(ctx context.Context, name string) error {
 	}
 	for n := 0; ; n++ {
 		in, err := records.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -72,7 +72,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, method string, do
 	answered := false
 	defer func() {
 		// A hostile request must not take the process with it; ErrAbortHandler is a fault that cuts the connection.
-		if p := recover(); p == http.ErrAbortHandler || p != nil && answered {
+		if p := recover(); p != nil && (answered || p == any(http.ErrAbortHandler)) {
 			panic(http.ErrAbortHandler)
 		} else if p != nil {
 			answerError(w, &restError{http.StatusInternalServerError, "internalError", fmt.Sprintf("bigquery emulator: %s panicked: %v", method, p)})

@@ -101,6 +101,9 @@ func (p *parser) want(s string) error {
 }
 
 // foreign are the words that begin something GoogleSQL has and this package does not.
+// operators are the symbols of expressions this dialect does not have.
+var operators = []string{"+", "-", "*", "/", "||", "(", "[", ",", "?", "."}
+
 var foreign = []string{
 	"JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "GROUP", "HAVING", "UNION", "INTERSECT", "EXCEPT", "WITH", "DISTINCT", "ALL",
 	"OR", "NOT", "CASE", "QUALIFY", "WINDOW", "OVER", "TABLESAMPLE", "PIVOT", "UNPIVOT", "UNNEST", "CAST", "SAFE_CAST", "EXTRACT", "IF",
@@ -113,7 +116,7 @@ func (p *parser) unexpected(want string) error {
 	if t.kind == word && slices.Contains(foreign, strings.ToUpper(t.text)) {
 		return syntax(t.at, "%w", unsupported(strings.ToUpper(t.text)))
 	}
-	if t.kind == symbol && strings.Contains("+-*/||([,?.", t.text) {
+	if t.kind == symbol && slices.Contains(operators, t.text) {
 		return syntax(t.at, "%s; here %s is %w", want, t, ErrUnsupported)
 	}
 	return syntax(t.at, "%s but got %s", want, t)
