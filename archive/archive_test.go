@@ -82,7 +82,7 @@ func TestSegmentReadBack(t *testing.T) {
 		}
 	}
 	var c change.Change
-	if err := r.Next(&c); err != io.EOF {
+	if err := r.Next(&c); !errors.Is(err, io.EOF) {
 		t.Errorf("after the last change: %v", err)
 	}
 }
