@@ -21,7 +21,7 @@ type CheckOptions struct {
 	Messages func() []check.Message
 }
 
-// Check holds the archive and Pub/Sub against the change stream, and that against the events table, by other means than
+// Check holds the archive, Pub/Sub and BigQuery, where there is a dataset, against the change stream, and that against the events table, by other means than
 // the pipeline's. The error is about the reading; what is wrong with the sinks is in the report.
 func (e Endpoints) Check(ctx context.Context, o CheckOptions) (*check.Report, error) {
 	client, err := e.spannerClient(ctx, o.Resources.Database)
@@ -59,6 +59,17 @@ func (e Endpoints) Check(ctx context.Context, o CheckOptions) (*check.Report, er
 		messages = func() []check.Message { return received }
 	}
 	report.Sinks["pubsub"] = check.PubSub(truth, messages())
+	if o.Resources.Dataset == "" {
+		return report, nil
+	}
+	tables, err := e.bigqueryClient(ctx, o.Resources.Project)
+	if err != nil {
+		return nil, err
+	}
+	defer tables.Close()
+	if report.Sinks["bigquery"], err = check.BigQuery(ctx, truth, tables, o.Resources.Project, o.Resources.Dataset); err != nil {
+		return nil, fmt.Errorf("check: read BigQuery: %w", err)
+	}
 	return report, nil
 }
 

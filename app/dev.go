@@ -12,8 +12,8 @@ import (
 	"github.com/spanledger/spanledger/check"
 	"github.com/spanledger/spanledger/emulator/spanner"
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
-	"github.com/spanledger/spanledger/examples/earthquakes"
 	"github.com/spanledger/spanledger/ingest"
+	"github.com/spanledger/spanledger/ops/admin"
 )
 
 // DevOptions are the options of `spanledger dev`.
@@ -31,6 +31,13 @@ type DevOptions struct {
 	DataDir string
 	// Official uses Google's own Spanner and Pub/Sub emulators.
 	Official bool
+	// Sinks are further sinks of the pipeline, beside the ones that dev has. Its check does not read them back: the summary
+	// counts what they took.
+	Sinks []SinkConfig
+	// Admin is host:port of the admin server; "" is a free port of 127.0.0.1, which Out tells.
+	Admin string
+	// Profiler serves Go's profiler there too.
+	Profiler bool
 	// Out is where people read: progress and the live table. IsTerminal says that it can be redrawn.
 	Out        io.Writer
 	IsTerminal bool
@@ -62,6 +69,7 @@ type dev struct {
 	cloud    *Cloud
 	dir      *dataDir
 	pipeline *Pipeline
+	admin    *admin.Server
 	loaded   bool // every file was read to its end
 
 	resources Resources
@@ -71,6 +79,9 @@ type dev struct {
 }
 
 func (d *dev) close() {
+	if d.admin != nil {
+		stopAdmin(d.admin, d.Logger)
+	}
 	if d.pipeline != nil {
 		if err := d.pipeline.Close(); err != nil {
 			d.Logger.Warn("closing the pipeline's clients", "error", err)
@@ -120,7 +131,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 	end, workErr := d.work(work)
 	cancel(nil)
 	<-watched
-	d.summary.ChangesRead = d.pipeline.Status().Read
+	d.count(d.pipeline.Status())
 	stop()
 	if err := <-engine; err != nil {
 		return err
@@ -197,15 +208,11 @@ func (d *dev) load(ctx context.Context) error {
 	opts := ingest.LoadOptions{Map: d.Map, Reject: d.Reject, IsTerminal: d.IsTerminal, Progress: d.Out}
 	files := d.Ingest
 	if len(files) == 0 {
-		doc, err := earthquakes.Open()
-		if err != nil {
+		var example io.Closer
+		if files, example, err = openExample("earthquakes", &opts); err != nil {
 			return err
 		}
-		defer doc.Close()
-		files, opts.Stdin, opts.Source, opts.Format = []string{"-"}, doc, earthquakes.Name, ingest.FormatJSON
-		if opts.Map == "" {
-			opts.Map = earthquakes.Map
-		}
+		defer example.Close()
 	}
 	storeOptions := ingest.Options{}
 	if d.Official {

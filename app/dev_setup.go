@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/ops/metrics"
 )
 
 // devResources are what dev makes on its embedded cloud.
@@ -18,6 +19,7 @@ var devResources = Resources{
 	Project:       "spanledger-dev",
 	Topic:         "changes",
 	Bucket:        "archive",
+	Dataset:       "changes",
 }
 
 // setup makes what the pipeline reads and writes, and wires the pipeline from the present moment on.
@@ -42,11 +44,20 @@ func (d *dev) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	numbers := metrics.New()
 	d.pipeline, err = NewPipeline(ctx, d.cloud.Endpoints, PipelineConfig{
 		Name: "dev", Database: r.Database, Stream: r.Stream, StateDatabase: r.StateDatabase,
 		Start: change.TimestampOf(d.start), Heartbeat: 200 * time.Millisecond, CheckpointEvery: 250 * time.Millisecond, Sinks: sinks,
+		Metrics: numbers.Pipeline("dev"),
 	}, d.Logger)
-	return err
+	if err != nil {
+		return err
+	}
+	if d.admin, err = startAdmin(adminOptions{d.Admin, d.Profiler}, numbers, d.Logger, d.pipeline); err != nil {
+		return err
+	}
+	d.say("admin          http://%s  (/metrics /readyz /status.json)", d.admin.Addr())
+	return nil
 }
 
 // identify names the archive after the database and the time it was created, so that the archive of each run is its own.
@@ -67,7 +78,10 @@ func (d *dev) identify(ctx context.Context) error {
 	return nil
 }
 
-// sinks are dev's: the archive, with young batches so that one sees it grow, and Pub/Sub.
+// DevSinks are the names of the sinks that dev has by itself.
+var DevSinks = []string{"archive", "pubsub", "bigquery"}
+
+// sinks are dev's: the archive, with young batches so that one sees it grow, Pub/Sub and BigQuery.
 func (d *dev) sinks() ([]SinkConfig, error) {
 	archive, err := json.Marshal(map[string]any{
 		"bucket": d.resources.Bucket, "prefix": d.archive, "endpoint": d.cloud.Storage, "max_delay": "1s",
@@ -82,10 +96,18 @@ func (d *dev) sinks() ([]SinkConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []SinkConfig{
+	tables, err := json.Marshal(map[string]any{
+		"project": d.resources.Project, "dataset": d.resources.Dataset, "endpoint": d.cloud.BigQuery, "grpc_endpoint": d.cloud.BigQueryStorage,
+		"max_delay": "250ms",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append([]SinkConfig{
 		{Name: "archive", Type: "gcs", Options: archive},
 		{Name: "pubsub", Type: "pubsub", Options: messages},
-	}, nil
+		{Name: "bigquery", Type: "bigquery", Options: tables},
+	}, d.Sinks...), nil
 }
 
 // sayWhere tells where things are, and what becomes of what an earlier run left.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"cloud.google.com/go/bigquery"
 	pubsub "cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/spanner"
 	database "cloud.google.com/go/spanner/admin/database/apiv1"
@@ -22,19 +23,62 @@ type Endpoints struct {
 	Spanner, PubSub string
 	// Storage is the base URL of a Cloud Storage emulator, such as http://127.0.0.1:4443.
 	Storage string
+	// BigQuery is the base URL of a BigQuery emulator's REST API, BigQueryStorage host:port of its Storage API, over gRPC.
+	BigQuery, BigQueryStorage string
 }
 
-// EndpointsFromEnv reads SPANNER_EMULATOR_HOST, PUBSUB_EMULATOR_HOST and STORAGE_EMULATOR_HOST as Google's clients do.
+// The environment variables that say where emulators are. Google's clients know the first three; those for BigQuery are
+// this program's.
+const (
+	SpannerVariable         = "SPANNER_EMULATOR_HOST"
+	PubSubVariable          = "PUBSUB_EMULATOR_HOST"
+	StorageVariable         = "STORAGE_EMULATOR_HOST"
+	BigQueryVariable        = "BIGQUERY_EMULATOR_HOST"
+	BigQueryStorageVariable = "BIGQUERY_STORAGE_EMULATOR_HOST"
+)
+
+// Variable is an environment variable with its value.
+type Variable struct{ Name, Value string }
+
+// Variables are the environment variables that lead to these endpoints, those of emulators only.
+func (e Endpoints) Variables() []Variable {
+	var list []Variable
+	for _, v := range []Variable{
+		{SpannerVariable, e.Spanner}, {PubSubVariable, e.PubSub}, {StorageVariable, e.Storage},
+		{BigQueryVariable, e.BigQuery}, {BigQueryStorageVariable, e.BigQueryStorage},
+	} {
+		if v.Value != "" {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// String lists the emulators as NAME=value; "" if there are none.
+func (e Endpoints) String() string {
+	var list []string
+	for _, v := range e.Variables() {
+		list = append(list, v.Name+"="+v.Value)
+	}
+	return strings.Join(list, " ")
+}
+
+// EndpointsFromEnv reads the variables; an address without a scheme is one of http where a URL is wanted.
 func EndpointsFromEnv() Endpoints {
-	e := Endpoints{
-		Spanner: strings.TrimPrefix(os.Getenv("SPANNER_EMULATOR_HOST"), "http://"),
-		PubSub:  os.Getenv("PUBSUB_EMULATOR_HOST"),
-		Storage: os.Getenv("STORAGE_EMULATOR_HOST"),
+	return Endpoints{
+		Spanner: hostPort(os.Getenv(SpannerVariable)), PubSub: hostPort(os.Getenv(PubSubVariable)),
+		Storage:  baseURL(os.Getenv(StorageVariable)),
+		BigQuery: baseURL(os.Getenv(BigQueryVariable)), BigQueryStorage: hostPort(os.Getenv(BigQueryStorageVariable)),
 	}
-	if e.Storage != "" && !strings.Contains(e.Storage, "://") {
-		e.Storage = "http://" + e.Storage
+}
+
+func hostPort(s string) string { return strings.TrimPrefix(s, "http://") }
+
+func baseURL(s string) string {
+	if s != "" && !strings.Contains(s, "://") {
+		s = "http://" + s
 	}
-	return e
+	return strings.TrimSuffix(s, "/")
 }
 
 func plaintext(endpoint string) []option.ClientOption {
@@ -75,4 +119,16 @@ func (e Endpoints) storageClient(ctx context.Context) (*storage.Client, error) {
 		return storage.NewClient(ctx)
 	}
 	return storage.NewClient(ctx, option.WithEndpoint(e.Storage+"/storage/v1/"), option.WithoutAuthentication(), storage.WithJSONReads())
+}
+
+func (e Endpoints) bigqueryClient(ctx context.Context, project string) (*bigquery.Client, error) {
+	var opts []option.ClientOption
+	if e.BigQuery != "" {
+		opts = append(opts, option.WithEndpoint(e.BigQuery+"/bigquery/v2/"), option.WithoutAuthentication())
+	}
+	c, err := bigquery.NewClient(ctx, project, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to BigQuery project %s: %w", project, err)
+	}
+	return c, nil
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -15,8 +16,10 @@ type IngestOptions struct {
 	Database string
 	// MaxTransactions bounds the transactions under way; 0 is 1 on an emulator and no bound otherwise.
 	MaxTransactions int
-	Load            ingest.LoadOptions
-	Logger          *slog.Logger
+	// Example names an example that comes with the program, to load instead of files; "" for none.
+	Example string
+	Load    ingest.LoadOptions
+	Logger  *slog.Logger
 }
 
 // IngestSummary is what `spanledger ingest` did.
@@ -49,6 +52,14 @@ func (s *IngestSummary) String() string {
 func Ingest(ctx context.Context, files []string, o IngestOptions) (*IngestSummary, error) {
 	if _, err := parseDatabase(o.Database); err != nil {
 		return nil, err
+	}
+	if o.Example != "" {
+		var example io.Closer
+		var err error
+		if files, example, err = openExample(o.Example, &o.Load); err != nil {
+			return nil, err
+		}
+		defer example.Close()
 	}
 	e := EndpointsFromEnv()
 	if o.MaxTransactions == 0 && e.Spanner != "" {

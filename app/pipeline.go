@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,14 +9,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"cloud.google.com/go/spanner"
 	"google.golang.org/api/option"
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/changestream"
+	"github.com/spanledger/spanledger/ops/metrics"
 	"github.com/spanledger/spanledger/pipeline"
+	"github.com/spanledger/spanledger/pipeline/filter"
 	"github.com/spanledger/spanledger/sinks"
 	"github.com/spanledger/spanledger/sinks/all"
 	"github.com/spanledger/spanledger/state"
@@ -27,15 +32,23 @@ type PipelineConfig struct {
 	Name string
 	// Database and Stream are what is read, StateDatabase is where the state is kept; full database names.
 	Database, Stream, StateDatabase string
-	// Start is where a new pipeline begins; zero is now. It has no effect on one that has begun.
-	Start change.Timestamp
+	// Start is where a new pipeline begins; zero is now. Earliest begins where the change stream's memory does. Neither has an
+	// effect on a pipeline that has begun.
+	Start    change.Timestamp
+	Earliest bool
 	// Heartbeat is how often idle partitions report, which bounds the delay of the last change before a pause; 0 means 1 s.
 	Heartbeat time.Duration
 	// BudgetBytes, CheckpointEvery and DrainTimeout are the engine's; 0 means its defaults.
 	BudgetBytes     int
 	CheckpointEvery time.Duration
 	DrainTimeout    time.Duration
-	Sinks           []SinkConfig
+	// Order is the order of delivery: "" or "key" keeps that of each key, "commit" the whole database's.
+	Order pipeline.Order
+	// Filter is what is delivered.
+	Filter filter.Options
+	Sinks  []SinkConfig
+	// Metrics takes the pipeline's numbers; nil for none.
+	Metrics *metrics.Pipeline
 }
 
 // SinkConfig is one sink of a pipeline.
@@ -49,7 +62,9 @@ type SinkConfig struct {
 // Pipeline is a configured pipeline, ready to run.
 type Pipeline struct {
 	*pipeline.Engine
-	close []func() error
+	// Config is what the pipeline was made of.
+	Config PipelineConfig
+	close  []func() error
 }
 
 // Close releases the clients, after Run has returned.
@@ -64,73 +79,166 @@ func (p *Pipeline) Close() error {
 
 var registerSinks = sync.OnceFunc(all.Register)
 
-// NewPipeline wires a pipeline: it connects to Spanner, and leaves the sinks to be opened when it runs.
+// NewPipeline wires a pipeline: it connects to Spanner, and leaves the sinks to be opened when it runs. ctx must last as
+// long as the pipeline: clients hold on to it.
 func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.Logger) (_ *Pipeline, err error) {
 	registerSinks()
-	p := &Pipeline{}
+	p := &Pipeline{Config: c}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.Close())
+			err = errors.Join(fmt.Errorf("pipeline %s: %w", c.Name, err), p.Close())
 		}
 	}()
 	source, err := parseDatabase(c.Database)
 	if err != nil {
-		return nil, fmt.Errorf("pipeline %s: %w", c.Name, err)
+		return nil, err
 	}
 	if _, err := parseDatabase(c.StateDatabase); err != nil {
-		return nil, fmt.Errorf("pipeline %s: state: %w", c.Name, err)
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	if err := c.Order.Check(); err != nil {
+		return nil, err
+	}
+	if c.Metrics == nil {
+		c.Metrics = metrics.New().Pipeline(c.Name) // counts, and nobody looks
 	}
 	opts := pipeline.Options{
+		Observer: c.Metrics, Order: c.Order,
 		BudgetBytes: c.BudgetBytes, CheckpointEvery: c.CheckpointEvery, DrainTimeout: c.DrainTimeout, Logger: log,
 	}
-	for _, s := range c.Sinks {
-		sink, err := sinks.New(s.Type, s.Name, s.Options)
-		if err != nil {
-			return nil, fmt.Errorf("pipeline %s: %w", c.Name, err)
-		}
-		opts.Sinks = append(opts.Sinks, pipeline.NamedSink{Name: s.Name, Sink: sink})
-	}
-	identity, err := e.identity(ctx, source)
+	passes, err := filter.New(c.Filter)
 	if err != nil {
-		return nil, fmt.Errorf("pipeline %s: %w", c.Name, err)
+		return nil, err
 	}
-	start := c.Start
-	if start == 0 {
-		t, err := e.now(ctx, c.Database)
-		if err != nil {
-			return nil, fmt.Errorf("pipeline %s: %w", c.Name, err)
-		}
-		start = change.TimestampOf(t)
-	}
-	opts.Config = state.Config{
-		Pipeline: c.Name, Database: c.Database, Stream: c.Stream, Identity: identity, Digest: digest(c), Start: start,
+	if passes != nil {
+		opts.Filter = passes
 	}
 	client, err := e.spannerClient(ctx, c.StateDatabase)
 	if err != nil {
 		return nil, err
 	}
 	p.close = append(p.close, func() error { client.Close(); return nil })
-	opts.Store = state.NewSpanner(client, state.SpannerOptions{})
+	store := state.NewSpanner(client, state.SpannerOptions{})
+	opts.Store = store
+	begun, err := stateCreated(ctx, client, c.StateDatabase, c.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.checkStream(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := e.checkFilter(ctx, c, begun.IsZero(), log); err != nil {
+		return nil, err
+	}
+	opts.Config = state.Config{Pipeline: c.Name, Database: c.Database, Stream: c.Stream, Digest: digest(c)}
+	if opts.Config.Identity, err = e.identity(ctx, source); err != nil {
+		return nil, err
+	}
+	if opts.Config.Start, err = e.startOf(ctx, c, begun.IsZero(), log); err != nil {
+		return nil, err
+	}
+	if opts.Sinks, err = newSinks(ctx, c, opts.Config, store, client, begun); err != nil {
+		return nil, err
+	}
 	opts.Source = func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
 		r, err := changestream.New(ctx, changestream.Options{
 			Database: c.Database, Stream: c.Stream, Heartbeat: c.Heartbeat, Tables: snap.Tables,
-			ClientOptions: e.readerOptions(), RequestTag: "spanledger=" + c.Name, Logger: log,
+			ClientOptions: e.readerOptions(), RequestTag: "spanledger=" + c.Name, Logger: log, OnRetry: c.Metrics.ReaderRetried,
 		})
 		if err != nil {
 			return nil, err
 		}
 		p.close = append(p.close, r.Close)
+		retention, err := r.Info().RetentionPeriod()
+		if err != nil {
+			return nil, err
+		}
+		// Spanner has had defaults of one and of seven days: the shorter warns in time for both.
+		c.Metrics.SetRetention(cmp.Or(retention, 24*time.Hour))
 		return r, nil
 	}
-	p.Engine, err = pipeline.New(opts)
-	return p, err
+	if p.Engine, err = pipeline.New(opts); err != nil {
+		return nil, err
+	}
+	c.Metrics.Watch(p.Engine)
+	return p, nil
+}
+
+// newSinks makes the sinks, with what they need to know of the pipeline filled in.
+func newSinks(ctx context.Context, c PipelineConfig, stored state.Config, store state.Store, client *spanner.Client, begun time.Time) ([]pipeline.NamedSink, error) {
+	identity := stored.Identity
+	if identity == "" && slices.ContainsFunc(c.Sinks, needsIdentity) {
+		// The server does not say when it made the database, as Google's emulator does not. The pipeline's own row, which is
+		// made once and lost with the emulator, then tells this life of the database from another.
+		if begun.IsZero() {
+			if _, err := store.Open(ctx, stored); err != nil {
+				return nil, fmt.Errorf("open its state: %w", err)
+			}
+			var err error
+			if begun, err = stateCreated(ctx, client, c.StateDatabase, c.Name); err != nil {
+				return nil, err
+			}
+		}
+		identity = "pipeline " + begun.Format(time.RFC3339Nano)
+	}
+	var list []pipeline.NamedSink
+	for _, s := range c.Sinks {
+		options, err := fillOptions(s, c, identity)
+		if err != nil {
+			return nil, fmt.Errorf("sink %s: %w", s.Name, err)
+		}
+		sink, err := sinks.New(s.Type, s.Name, options)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, pipeline.NamedSink{Name: s.Name, Sink: sink})
+	}
+	return list, nil
+}
+
+func needsIdentity(s SinkConfig) bool {
+	var given struct {
+		Identity string `json:"identity"`
+	}
+	_ = json.Unmarshal(s.Options, &given) // the sink itself refuses what is not an object
+	return given.Identity == "" && hasOption(s.Type, "identity")
+}
+
+func hasOption(typeName, option string) bool {
+	for _, t := range sinks.Types() {
+		if t.Name == typeName {
+			return slices.ContainsFunc(t.Options, func(o sinks.Option) bool { return o.Name == option })
+		}
+	}
+	return false
+}
+
+// fillOptions adds to a sink's options those that the pipeline knows, where the sink has them and they were not given:
+// database, stream and identity.
+func fillOptions(s SinkConfig, c PipelineConfig, identity string) (json.RawMessage, error) {
+	given := map[string]json.RawMessage{}
+	if len(s.Options) > 0 {
+		if err := json.Unmarshal(s.Options, &given); err != nil {
+			return nil, fmt.Errorf("options: %w", err)
+		}
+	}
+	for name, value := range map[string]string{"database": c.Database, "stream": c.Stream, "identity": identity} {
+		if _, ok := given[name]; !ok && value != "" && hasOption(s.Type, name) && hasOption(s.Type, "identity") {
+			b, err := json.Marshal(value)
+			if err != nil {
+				return nil, err
+			}
+			given[name] = b
+		}
+	}
+	return json.Marshal(given)
 }
 
 func (e Endpoints) readerOptions() []option.ClientOption { return plaintext(e.Spanner) }
 
-// digest is over what decides which changes are delivered, and in what form of the order. Sinks may come and go; filters
-// and dropped columns will be part of it.
+// digest is over what decides which changes are delivered, and what of them: the stream, the filter and the dropped
+// columns. Sinks may come and go.
 func digest(c PipelineConfig) string {
-	sum := sha256.Sum256([]byte("v1\x00" + c.Stream))
+	sum := sha256.Sum256([]byte("v1\x00" + c.Stream + "\x00" + c.Filter.Canonical()))
 	return hex.EncodeToString(sum[:8])
 }

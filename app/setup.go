@@ -31,10 +31,12 @@ type Resources struct {
 	// Subscription of the topic, without ordering, is made if named: to read back what was published.
 	Subscription string
 	Bucket       string
+	// Dataset is BigQuery's; "" for none.
+	Dataset string
 }
 
 // Setup makes what is missing of the resources: databases with their tables and the change stream (and on an emulator
-// their instance), topic, subscription and bucket. What is there is left as it is.
+// their instance), topic, subscription, bucket and dataset. What is there is left as it is.
 func (e Endpoints) Setup(ctx context.Context, r Resources) error {
 	source, err := parseDatabase(r.Database)
 	if err != nil {
@@ -58,14 +60,28 @@ func (e Endpoints) Setup(ctx context.Context, r Resources) error {
 		return fmt.Errorf("connect to Cloud Storage: %w", err)
 	}
 	defer objects.Close()
-	return ensureBucket(ctx, objects, r.Project, r.Bucket)
+	if err := ensureBucket(ctx, objects, r.Project, r.Bucket); err != nil || r.Dataset == "" {
+		return err
+	}
+	return e.ensureDataset(ctx, r.Project, r.Dataset)
+}
+
+// ensureDataset makes a BigQuery dataset where it is missing.
+func (e Endpoints) ensureDataset(ctx context.Context, project, dataset string) error {
+	c, err := e.bigqueryClient(ctx, project)
+	if err != nil {
+		return fmt.Errorf("connect to BigQuery: %w", err)
+	}
+	defer c.Close()
+	if err := c.Dataset(dataset).Create(ctx, nil); err != nil && !isConflict(err) {
+		return fmt.Errorf("create dataset %s.%s: %w", project, dataset, err)
+	}
+	return nil
 }
 
 // StreamDDL is the statement that makes the change stream of the events table. It captures whole rows and what they were
 // before, so that every sink can have all there is to know of a change.
-func StreamDDL(name string) string {
-	return "CREATE CHANGE STREAM `" + name + "` FOR events OPTIONS (value_capture_type = 'NEW_ROW_AND_OLD_VALUES')"
-}
+func StreamDDL(name string) string { return streamDDL(name, ingest.Table) }
 
 // databaseName is a database's full name, taken apart.
 type databaseName struct{ project, instance, database string }
@@ -88,13 +104,19 @@ func (n databaseName) String() string { return n.parent() + "/databases/" + n.da
 // a database that it made.
 func (e Endpoints) ensureDatabase(ctx context.Context, n databaseName, ddl []string) error {
 	if e.Spanner != "" {
-		if err := e.ensureInstance(ctx, n); err != nil {
+		if _, err := e.ensureInstance(ctx, n); err != nil {
 			return fmt.Errorf("create instance %s: %w", n.parent(), err)
 		}
 	}
+	_, err := e.createDatabase(ctx, n, ddl)
+	return err
+}
+
+// createDatabase makes a database with the statements, and reports whether it was not there before.
+func (e Endpoints) createDatabase(ctx context.Context, n databaseName, ddl []string) (made bool, err error) {
 	admin, err := e.databaseAdmin(ctx)
 	if err != nil {
-		return fmt.Errorf("create database %s: %w", n, err)
+		return false, fmt.Errorf("create database %s: %w", n, err)
 	}
 	defer admin.Close()
 	op, err := admin.CreateDatabase(ctx, &databasepb.CreateDatabaseRequest{
@@ -104,15 +126,16 @@ func (e Endpoints) ensureDatabase(ctx context.Context, n databaseName, ddl []str
 		_, err = op.Wait(ctx)
 	}
 	if err != nil && status.Code(err) != codes.AlreadyExists {
-		return fmt.Errorf("create database %s: %w", n, err)
+		return false, fmt.Errorf("create database %s: %w", n, err)
 	}
-	return nil
+	return err == nil, nil
 }
 
-func (e Endpoints) ensureInstance(ctx context.Context, n databaseName) error {
+// ensureInstance makes an emulator's instance, and reports whether it was not there before.
+func (e Endpoints) ensureInstance(ctx context.Context, n databaseName) (made bool, err error) {
 	admin, err := e.instanceAdmin(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer admin.Close()
 	op, err := admin.CreateInstance(ctx, &instancepb.CreateInstanceRequest{
@@ -125,9 +148,9 @@ func (e Endpoints) ensureInstance(ctx context.Context, n databaseName) error {
 		_, err = op.Wait(ctx)
 	}
 	if status.Code(err) == codes.AlreadyExists {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // created is when a database was created, which tells it from an earlier or later one of the same name; a restored

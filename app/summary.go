@@ -3,12 +3,14 @@ package app
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spanledger/spanledger/check"
 	"github.com/spanledger/spanledger/ingest"
+	"github.com/spanledger/spanledger/pipeline"
 )
 
 // DevSummary is what `spanledger dev` found: what went in, and what an independent reader found in each sink.
@@ -24,6 +26,8 @@ type DevSummary struct {
 	ChangesRead int64 `json:"changes_read"`
 	// Sinks is what the check found, by sink; nil if it was not reached.
 	Sinks map[string]*check.Sink `json:"sinks"`
+	// Unchecked counts what each sink of DevOptions.Sinks took, by name: only its author can read it back.
+	Unchecked map[string]Delivered `json:"unchecked_sinks,omitempty"`
 	// Events compares the events table with the change stream.
 	Events *check.Events `json:"events,omitempty"`
 	// Deviations are the known faults of Google's emulator found in the data.
@@ -40,11 +44,30 @@ type DevSummary struct {
 	report     *check.Report
 }
 
+// Delivered is the engine's own count of a sink: changes made durable, and tries that failed.
+type Delivered struct {
+	Delivered int64 `json:"delivered"`
+	Retries   int64 `json:"retries"`
+}
+
 // ErrRejected says that some records could not be stored.
 var ErrRejected = errors.New("some records were rejected")
 
 // ErrInterrupted says that the run was stopped before its work was done.
 var ErrInterrupted = errors.New("interrupted before everything had arrived")
+
+// count takes over what the engine says of itself when it has ended.
+func (d *dev) count(s pipeline.Status) {
+	d.summary.ChangesRead = s.Read
+	for _, k := range s.Sinks {
+		if slices.ContainsFunc(d.Sinks, func(c SinkConfig) bool { return c.Name == k.Name }) {
+			if d.summary.Unchecked == nil {
+				d.summary.Unchecked = make(map[string]Delivered)
+			}
+			d.summary.Unchecked[k.Name] = Delivered{Delivered: k.Delivered, Retries: k.Retries}
+		}
+	}
+}
 
 // Err is nil if everything went in and every sink holds what it must.
 func (s *DevSummary) Err() error {
@@ -74,6 +97,9 @@ func (s *DevSummary) String() string {
 			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t\n", name, k.Delivered, k.Missing, k.Duplicates, k.OrderViolations)
 		}
 		w.Flush()
+	}
+	for _, name := range sortedKeys(s.Unchecked) {
+		fmt.Fprintf(&b, "%s took %d changes; what it holds is for its author to check\n", name, s.Unchecked[name].Delivered)
 	}
 	for _, d := range s.Deviations {
 		fmt.Fprintf(&b, "Google's emulator deviates from Spanner: %s (%d times): %s\n", d.Name, d.Count, d.Meaning)

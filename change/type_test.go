@@ -65,8 +65,7 @@ func TestTypeEqual(t *testing.T) {
 	var none *change.Type
 	a := &change.Type{Code: change.CodeArray, Elem: &change.Type{Code: change.CodeBool}}
 	b := &change.Type{Code: change.CodeArray, Elem: &change.Type{Code: change.CodeInt64}}
-	same := a
-	if a.Equal(b) || !a.Equal(same) || a.Equal(nil) || none.Equal(a) || !none.Equal(nil) {
+	if a.Equal(b) || !a.Equal(&change.Type{Code: change.CodeArray, Elem: &change.Type{Code: change.CodeBool}}) || a.Equal(nil) || none.Equal(a) || !none.Equal(nil) {
 		t.Fatal("Equal is wrong")
 	}
 }

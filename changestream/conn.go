@@ -129,7 +129,7 @@ func (c *conns) release(k *conn, retire bool) {
 	}
 	c.mu.Unlock()
 	if dead {
-		k.client.Close() //nolint:errcheck // the connection was given up; its error says nothing new
+		k.client.Close() // it was given up; its error says nothing new
 	}
 }
 
@@ -254,7 +254,7 @@ type queryStream struct {
 func (s *queryStream) recv() ([]byte, error) {
 	var m rawMessage
 	if err := s.stream.RecvMsg(&m); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		return nil, s.conns.sessionError(s.session, err)

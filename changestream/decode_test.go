@@ -483,11 +483,8 @@ func TestDecodeLargeRowInManyChunks(t *testing.T) {
 	if err := d.finish(); err == nil {
 		t.Fatal("a row cut in the middle counts as whole")
 	}
-	inside := func(piece ...*structpb.Value) *structpb.Value {
-		return listOf(piece...)
-	}
 	for at := 1 << 20; at < len(body); at += 1 << 20 {
-		piece := inside(text(body[at:min(at+1<<20, len(body))]))
+		piece := listOf(text(body[at:min(at+1<<20, len(body))]))
 		last := at+1<<20 >= len(body)
 		mod := listOf(piece)
 		if last {

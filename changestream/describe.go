@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc/codes"
@@ -25,6 +26,26 @@ type Info struct {
 	Capture change.Capture
 	// Retention is the stream's retention_period as it was set, "" for Spanner's default.
 	Retention string
+}
+
+// RetentionPeriod is Retention as a duration, 0 for Spanner's default. Spanner writes a whole number of s, m, h or d.
+func (i Info) RetentionPeriod() (time.Duration, error) {
+	if i.Retention == "" {
+		return 0, nil
+	}
+	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour}
+	last := len(i.Retention) - 1
+	unit, n := units[i.Retention[last]], int64(0)
+	if unit > 0 {
+		var err error
+		if n, err = strconv.ParseInt(i.Retention[:last], 10, 32); err != nil {
+			n = 0
+		}
+	}
+	if n <= 0 {
+		return 0, fmt.Errorf("changestream: stream %s has a retention_period of %q: want a number of s, m, h or d, such as 7d", i.Stream, i.Retention)
+	}
+	return time.Duration(n) * unit, nil
 }
 
 // describe fills in what the database says of itself and of the stream.

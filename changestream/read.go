@@ -121,7 +121,7 @@ func (r *Reader) run(ctx context.Context, d *decoder, start change.Timestamp, yi
 			continue // a frame takes what has come meanwhile
 		}
 		// Nothing more is there: hand over what is proven now rather than wait for more.
-		if end != io.EOF {
+		if !errors.Is(end, io.EOF) {
 			if err := cut(); err != nil {
 				return err
 			}
@@ -142,7 +142,7 @@ func (r *Reader) run(ctx context.Context, d *decoder, start change.Timestamp, yi
 
 // ended judges the end of a query.
 func (r *Reader) ended(d *decoder, end error, yield func(*change.Frame) error) error {
-	if end != io.EOF {
+	if !errors.Is(end, io.EOF) {
 		return end
 	}
 	if err := d.finish(); err != nil {

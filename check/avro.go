@@ -246,15 +246,13 @@ func (c *columns) values(what string, fields map[string]*Column, native any, cap
 		}
 		values = append(values, Value{column, s})
 	}
-	if captured != nil {
-		for name := range captured {
-			known := false
-			for _, column := range fields {
-				known = known || column.Name == name
-			}
-			if !known {
-				bad("%s is said to have captured column %s, which is not in the schema", what, name)
-			}
+	for name := range captured {
+		known := false
+		for _, column := range fields {
+			known = known || column.Name == name
+		}
+		if !known {
+			bad("%s is said to have captured column %s, which is not in the schema", what, name)
 		}
 	}
 	return MakeRow(values...)

@@ -161,7 +161,6 @@ func (b *Batcher) run(lane <-chan *pending) {
 	var next *pending // did not fit into the group before
 	for {
 		first := next
-		next = nil
 		if first == nil {
 			var ok bool
 			if first, ok = <-lane; !ok {

@@ -23,21 +23,20 @@ func newBudget(max int, pressure func()) *budget {
 }
 
 // acquire takes n bytes, waiting while the budget is full. A frame larger than the whole budget passes when nothing else is
-// held, and the partition for which lowest reports true passes if it holds nothing beyond the budget yet: it may always
-// read one more frame, because everyone may be waiting for it.
-func (b *budget) acquire(ctx context.Context, n int, lowest func() bool) error {
+// held. Beyond the budget passes whoever may report true for: the partition with the lowest watermark, if it holds nothing
+// beyond the budget yet. It may always read one more frame, because everyone else may be waiting for it.
+func (b *budget) acquire(ctx context.Context, n int, may func() bool) (over bool, err error) {
 	for {
 		b.mu.Lock()
 		fits := b.used+n <= b.max || b.used == 0
-		over := b.used > b.max
 		b.mu.Unlock()
-		overdraw := !fits && !over && lowest()
+		over := !fits && may()
 
 		b.mu.Lock()
-		if b.used+n <= b.max || b.used == 0 || (overdraw && b.used <= b.max) {
+		if fits = b.used+n <= b.max || b.used == 0; fits || over {
 			b.used += n
 			b.mu.Unlock()
-			return nil
+			return !fits, nil
 		}
 		changed := b.changed
 		b.waiting++
@@ -53,7 +52,7 @@ func (b *budget) acquire(ctx context.Context, n int, lowest func() bool) error {
 		b.waiting--
 		b.mu.Unlock()
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
 }
@@ -76,9 +75,9 @@ func (b *budget) wake() {
 	}
 }
 
-// inUse is the number of bytes held and whether someone waits for more.
-func (b *budget) inUse() (used int, full bool) {
+// inUse is the number of bytes held and how many partitions wait for more.
+func (b *budget) inUse() (used, waiting int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used, b.waiting > 0
+	return b.used, b.waiting
 }

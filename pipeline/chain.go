@@ -70,6 +70,7 @@ func (w *chainWriter) append(r *sinkRunner, changes []change.Change) bool {
 			return false
 		}
 		w.at.appended(w.chain.Table, end)
+		r.stats.wrote(end.Segments)
 		end.Segments = nil
 		w.end = end
 	}

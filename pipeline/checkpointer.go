@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
@@ -32,13 +33,21 @@ func (e *Engine) checkpointLoop() {
 // storeProgress stores what has become durable, however often it must try, and starts the partitions this frees.
 func (e *Engine) storeProgress(ctx context.Context) {
 	e.collect()
+	defer func() {
+		if len(e.pending) == 0 {
+			e.stats.checkpointed.Store(time.Now().UnixMicro()) // also when there was nothing to store
+		}
+	}()
 	backoff := e.opts.MinBackoff
 	for tries := 1; len(e.pending) > 0; tries++ {
 		err := e.commit(ctx, e.pending)
 		if err == nil {
+			e.stats.checkpoints.Add(1)
 			e.committed()
 			return
 		}
+		e.stats.checkpointFailures.Add(1)
+		e.opts.Observer.CheckpointFailed(err)
 		if fenced, ok := errors.AsType[*FencedError](err); ok {
 			// I4: another worker owns the partitions; from here on this one must not deliver.
 			e.fail(fenced)
@@ -85,7 +94,7 @@ func (e *Engine) committed() {
 	for i := range e.pending {
 		u := &e.pending[i]
 		for _, c := range u.Children {
-			e.graph.Add(c)
+			e.addPartition(c)
 		}
 		p := e.partition(u.Token)
 		if p == nil {
@@ -96,13 +105,32 @@ func (e *Engine) committed() {
 			if err := e.graph.Finish(u.Token); err != nil {
 				e.fail(err)
 			}
+			e.stats.finished.Add(1)
+			e.finished = append(e.finished, finishedPartition{u.Token, u.End})
 			e.forget(p)
 		}
 	}
 	e.pending = nil
 	e.startPartitions()
+	e.forgetFinished()
 	e.publishWatermarks()
+	if e.sequencer != nil {
+		e.sequencer.release() // a partition that left may have been the lowest
+	}
 	e.budget.wake() // another partition may be the lowest now
+}
+
+// finishedPartition is one the graph still knows.
+type finishedPartition struct {
+	token string
+	end   change.Timestamp
+}
+
+// forgetFinished lets the graph forget partitions that nobody can announce a child of any more: all who could have been read
+// past the child's start, which is their end. It keeps the graph from growing for ever.
+func (e *Engine) forgetFinished() {
+	w := e.graph.Watermark()
+	e.finished = slices.DeleteFunc(e.finished, func(f finishedPartition) bool { return f.end <= w && e.graph.Forget(f.token) })
 }
 
 // publishWatermarks computes what Status shows, at a moment when no partition is between its parents and its reader.
@@ -144,6 +172,7 @@ func (e *Engine) forget(p *partition) {
 
 // drain lets what was read become durable, within the deadline, and stores the last checkpoint.
 func (e *Engine) drain() {
+	e.stats.phase.CompareAndSwap(int32(Running), int32(Draining))
 	e.readers.Wait()
 	e.Flush()
 	deadline := time.AfterFunc(e.opts.DrainTimeout, func() { e.stopHard(errDrained) })
@@ -161,43 +190,4 @@ func (e *Engine) drain() {
 			e.log.Error("the last checkpoint could not be stored: some changes are delivered again after the next start")
 		}
 	}
-}
-
-// Status is what an engine is doing, for people and metrics.
-type Status struct {
-	// Partitions is the number of partitions being read, Read the number of changes this engine has read.
-	Partitions int
-	Read       int64
-	// Watermark is the pipeline's stored low watermark: everything at or below it is durable in every sink.
-	Watermark change.Timestamp
-	// BudgetUsed is the number of bytes read and not durable everywhere; BudgetFull says that reading waits for it.
-	BudgetUsed int
-	BudgetFull bool
-	Sinks      []SinkStatus
-}
-
-// SinkStatus is one sink's part of Status.
-type SinkStatus struct {
-	Name string
-	// Delivered counts the changes made durable by this engine, Retries the failed tries.
-	Delivered, Retries int64
-	// Watermark is the sink's stored low watermark over all partitions; zero before the first checkpoint.
-	Watermark change.Timestamp
-	// Failure is the error being retried now, or nil.
-	Failure *Failure
-}
-
-// Status may be called at any time, from any goroutine.
-func (e *Engine) Status() Status {
-	e.mu.Lock()
-	s := Status{Partitions: len(e.running), Read: e.read.Load(), Watermark: e.watermark}
-	e.mu.Unlock()
-	s.BudgetUsed, s.BudgetFull = e.budget.inUse()
-	for _, r := range e.sinks {
-		s.Sinks = append(s.Sinks, SinkStatus{
-			Name: r.name, Delivered: r.delivered.Load(), Retries: r.retries.Load(),
-			Watermark: change.Timestamp(r.watermark.Load()), Failure: r.failing.Load(),
-		})
-	}
-	return s
 }

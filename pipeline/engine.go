@@ -27,6 +27,14 @@ type Options struct {
 	Source func(context.Context, state.Snapshot) (Source, error)
 	// Sinks are the destinations, at least one. The engine opens and closes them.
 	Sinks []NamedSink
+	// Filter takes out of each frame what is not to be delivered, such as a *filter.Filter; nil delivers everything. It may
+	// only remove changes and columns: the frame's promises stay. Its error stops the pipeline. It is called concurrently.
+	Filter interface{ Apply(*change.Frame) error }
+	// OpenTimeout bounds how long opening one sink may take; default 1 min. A sink that cannot be reached at start is an
+	// error, for a wrong name looks the same; one that is lost later is tried again for ever.
+	OpenTimeout time.Duration
+	// Order is the order of first deliveries; default OrderKey.
+	Order Order
 	// BudgetBytes bounds the memory of changes read and not yet durable in every sink; default 256 MiB.
 	BudgetBytes int
 	// CheckpointEvery is the time between checkpoints; default 1 s. A finished partition does not wait for it.
@@ -36,6 +44,8 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the wait between two tries of a sink or the store; defaults 100 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Observer is told of deliveries and failures as they happen; nil for none.
+	Observer Observer
 	// Logger; default slog.Default().
 	Logger *slog.Logger
 }
@@ -52,14 +62,17 @@ type Engine struct {
 	log    *slog.Logger
 	sinks  []*sinkRunner
 	budget *budget
-	poke   chan struct{} // wakes the checkpointer
-	ready  chan struct{} // closed once reading begins
+	// sequencer puts all changes into one order with OrderCommit, else nil.
+	sequencer *sequencer
+	poke      chan struct{} // wakes the checkpointer
+	ready     chan struct{} // closed once reading begins
 
 	// soft ends when reading must stop, hard when everything must; both carry the cause.
 	soft, hard         context.Context
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
+	stats              stats
 
 	// Owned by the goroutine of Run.
 	source   Source
@@ -67,13 +80,15 @@ type Engine struct {
 	graph    *changestream.Graph
 	pending  []state.Update // taken from the partitions and not stored yet
 	progress map[string][]state.Progress
+	finished []finishedPartition
 	loaded   map[string]bool // partitions that existed before this engine
 
 	mu        sync.Mutex
 	pipeline  state.Pipeline
 	running   map[string]*partition
-	tables    map[string]*change.Table // newest version seen
-	newTables []*change.Table          // not stored yet
+	waiting   map[string]change.Timestamp // start by token: known, and not read yet
+	tables    map[string]*change.Table    // newest version seen
+	newTables []*change.Table             // not stored yet
 	failure   error
 	watermark change.Timestamp
 }
@@ -87,10 +102,17 @@ func New(opts Options) (*Engine, error) {
 	}
 	defaults(&opts.CheckpointEvery, time.Second)
 	defaults(&opts.DrainTimeout, 30*time.Second)
+	defaults(&opts.OpenTimeout, time.Minute)
 	defaults(&opts.MinBackoff, 100*time.Millisecond)
 	defaults(&opts.MaxBackoff, 30*time.Second)
 	if opts.BudgetBytes == 0 {
 		opts.BudgetBytes = 256 << 20
+	}
+	if opts.Order == "" {
+		opts.Order = OrderKey
+	}
+	if err := opts.Order.Check(); err != nil {
+		return nil, fmt.Errorf("pipeline %s: %w", opts.Config.Pipeline, err)
 	}
 	if opts.Worker == "" {
 		opts.Worker = "worker"
@@ -98,23 +120,29 @@ func New(opts Options) (*Engine, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Observer == nil {
+		opts.Observer = noObserver{}
+	}
 	switch {
 	case opts.Store == nil || opts.Source == nil:
 		return nil, errors.New("pipeline: Store and Source are required")
 	case len(opts.Sinks) == 0:
 		return nil, fmt.Errorf("pipeline %s: it has no sinks: name at least one", opts.Config.Pipeline)
-	case opts.BudgetBytes < 0 || opts.CheckpointEvery < 0 || opts.DrainTimeout < 0 || opts.MinBackoff < 0 || opts.MaxBackoff < opts.MinBackoff:
+	case opts.BudgetBytes < 0 || opts.CheckpointEvery < 0 || opts.DrainTimeout < 0 || opts.OpenTimeout < 0 || opts.MinBackoff < 0 || opts.MaxBackoff < opts.MinBackoff:
 		return nil, fmt.Errorf("pipeline %s: sizes and durations must not be negative, nor MaxBackoff below MinBackoff", opts.Config.Pipeline)
 	}
 	e := &Engine{
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
 		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
-		running: map[string]*partition{}, tables: map[string]*change.Table{},
+		running: map[string]*partition{}, waiting: map[string]change.Timestamp{}, tables: map[string]*change.Table{},
 	}
 	e.budget = newBudget(opts.BudgetBytes, e.closeLargest)
 	e.hard, e.stopHard = context.WithCancelCause(context.Background())
 	e.soft, e.stopSoft = context.WithCancelCause(e.hard)
+	if opts.Order == OrderCommit {
+		e.sequencer = &sequencer{engine: e, held: map[*partition][]heldFrame{}}
+	}
 	names := map[string]bool{}
 	for _, s := range opts.Sinks {
 		if s.Name == "" || names[s.Name] {
@@ -132,15 +160,17 @@ func New(opts Options) (*Engine, error) {
 
 // Errors that end a run without being a failure of it.
 var (
-	errStopped  = errors.New("pipeline: stopped")
-	errDrained  = errors.New("pipeline: the drain deadline has passed")
-	errFinished = errors.New("pipeline: every partition has finished")
+	errStopped     = errors.New("pipeline: stopped")
+	errDrained     = errors.New("pipeline: the drain deadline has passed")
+	errOpenTimeout = errors.New("pipeline: opening a sink took too long")
+	errFinished    = errors.New("pipeline: every partition has finished")
 )
 
 // Run runs the pipeline until ctx ends, something fails for good, or every partition has finished. When ctx ends it stops
 // reading, lets what was read become durable within DrainTimeout, stores the last checkpoint, and returns nil. An engine
 // runs once.
 func (e *Engine) Run(ctx context.Context) (err error) {
+	defer func() { e.ended(err) }()
 	defer e.stopHard(errStopped)
 	defer context.AfterFunc(ctx, func() { e.stopSoft(errStopped) })()
 
@@ -156,8 +186,8 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}()
 	for _, s := range e.sinks {
 		opened++ // Close may follow a failed Open
-		if err := s.sink.Open(ctx); err != nil {
-			return e.unlessStopped(ctx, fmt.Errorf("sink %s: open: %w", s.name, err))
+		if err := e.open(ctx, s); err != nil {
+			return e.unlessStopped(ctx, err)
 		}
 	}
 	if err := e.load(ctx); err != nil {
@@ -165,6 +195,8 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	e.startPartitions()
 	close(e.ready)
+	e.publishWatermarks() // a sink that never works again has a lag too
+	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -184,6 +216,24 @@ func (e *Engine) unlessStopped(ctx context.Context, err error) error {
 
 // Ready is closed once the sinks are open, the state is loaded, and reading begins.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// open opens a sink, within OpenTimeout. What the sink was opened with lives on after a stop, until it is closed: a client
+// that holds on to its context must be able to drain.
+func (e *Engine) open(ctx context.Context, s *sinkRunner) error {
+	opening, cancel := context.WithCancelCause(e.hard)
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+	late := time.AfterFunc(e.opts.OpenTimeout, func() { cancel(errOpenTimeout) })
+	defer late.Stop()
+	err := s.sink.Open(opening)
+	if err == nil {
+		return nil
+	}
+	defer cancel(nil)
+	if errors.Is(context.Cause(opening), errOpenTimeout) {
+		return fmt.Errorf("sink %s: open: it could not be reached within %s: check its options and that it is running: %w", s.name, e.opts.OpenTimeout, err)
+	}
+	return fmt.Errorf("sink %s: open: %w", s.name, err)
+}
 
 // load opens the pipeline's state and builds the graph from it.
 func (e *Engine) load(ctx context.Context) error {
@@ -223,7 +273,7 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	for _, sp := range snap.Partitions {
 		if sp.State != state.Finished {
-			e.graph.Add(sp.Partition)
+			e.addPartition(sp.Partition)
 			e.graph.Promise(sp.Token, e.checkpoint(sp.Partition))
 		}
 	}
@@ -271,6 +321,16 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("worker %s (epoch %d) lost %d partition(s) to another worker that has started since: stop one of the two", e.Worker, e.Epoch, e.Partitions)
 }
 
+// addPartition makes a stored partition known. It is among the waiting before any of its parents leaves the running.
+func (e *Engine) addPartition(c change.Partition) {
+	e.graph.Add(c)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running[c.Token] == nil {
+		e.waiting[c.Token] = c.Start
+	}
+}
+
 // startPartitions starts a reader for each partition the graph lets deliver.
 func (e *Engine) startPartitions() {
 	if e.soft.Err() != nil {
@@ -279,14 +339,17 @@ func (e *Engine) startPartitions() {
 	for _, c := range e.graph.Startable() {
 		p := e.newPartition(c)
 		e.mu.Lock()
+		delete(e.waiting, p.Token)
 		e.running[p.Token] = p
 		e.mu.Unlock()
+		e.stats.started.Add(1)
 		e.readers.Go(func() { e.follow(p) })
 	}
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
 	p := &partition{Partition: c}
+	p.heard.Store(time.Now().UnixMicro())
 	from := e.checkpoint(c)
 	p.through.Store(int64(from))
 	stored := e.progress[c.Token]
@@ -340,20 +403,45 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
 		return err
 	}
+	p.heard.Store(time.Now().UnixMicro())
+	e.stats.frame(f)
+	e.read.Add(int64(len(f.Changes)))
+	e.noteTables(f.Changes) // before columns are dropped: the reader goes on from what is stored
+	if e.opts.Filter != nil {
+		n := len(f.Changes)
+		if err := e.opts.Filter.Apply(f); err != nil {
+			return err
+		}
+		e.stats.filtered.Add(int64(n - len(f.Changes)))
+	}
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
-		if err := e.budget.acquire(e.soft, h.bytes, func() bool { return e.isLowest(p) }); err != nil {
+		over, err := e.budget.acquire(e.soft, h.bytes, func() bool { return !p.overdrawn.Load() && e.isLowest(p) })
+		if err != nil {
 			return err
 		}
+		if over {
+			p.overdrawn.Store(true)
+			h.overdrawn = p
+		}
 	}
-	e.noteTables(f.Changes)
 	h.sinks.Store(int32(len(e.sinks)))
-	for i, s := range e.sinks {
-		s.accept(f, p.progress[i], h)
+	if e.sequencer == nil {
+		for i, s := range e.sinks {
+			s.accept(f, p.progress[i], h)
+		}
+		p.discovered(f)
+	} else {
+		shares := make([]*share, len(e.sinks))
+		for i, s := range e.sinks {
+			shares[i], _ = s.share(f, p.progress[i], h)
+		}
+		e.sequencer.hold(p, f, shares)
+		p.discovered(f)
+		e.sequencer.release()
 	}
-	p.discovered(f)
-	e.read.Add(int64(len(f.Changes)))
+	e.budget.wake() // this partition has moved: another may be the lowest now
 	if f.Ended {
 		e.pokeCheckpointer()
 	}

@@ -17,6 +17,10 @@ type partition struct {
 	progress []*progress
 	// through is the newest frame's promise, known or not to be durable.
 	through atomic.Int64
+	// overdrawn says that a frame of the partition is held beyond the budget.
+	overdrawn atomic.Bool
+	// heard is when the reader last handed over a frame, in Unix microseconds.
+	heard atomic.Int64
 
 	mu       sync.Mutex
 	children []change.Partition // discovered and not stored yet
@@ -28,10 +32,15 @@ type hand struct {
 	budget *budget
 	bytes  int
 	sinks  atomic.Int32
+	// overdrawn is the partition whose one frame beyond the budget this is, else nil.
+	overdrawn *partition
 }
 
 func (h *hand) done() {
 	if h.sinks.Add(-1) == 0 {
+		if h.overdrawn != nil {
+			h.overdrawn.overdrawn.Store(false)
+		}
 		h.budget.release(h.bytes)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,17 +31,14 @@ type sinkRunner struct {
 	retries   atomic.Int64
 	watermark atomic.Int64 // as Status shows it
 	failing   atomic.Pointer[Failure]
-}
-
-// Failure is a sink's error that is being retried.
-type Failure struct {
-	Err   error
-	Since time.Time
-	Tries int
+	stats     sinkStats
 }
 
 func newSinkRunner(e *Engine, name string, s sinks.Sink) (*sinkRunner, error) {
 	spec := s.Spec()
+	if e.opts.Order == OrderCommit {
+		spec = oneLane(spec)
+	}
 	r := &sinkRunner{name: name, sink: s, spec: spec, engine: e, seed: maphash.MakeSeed()}
 	_, writer := s.(sinks.Writer)
 	_, appender := s.(sinks.Appender)
@@ -69,21 +67,32 @@ func newSinkRunner(e *Engine, name string, s sinks.Sink) (*sinkRunner, error) {
 	return r, nil
 }
 
-// accept spreads a frame over the sink's lanes; it is called by the partition's reader.
-func (r *sinkRunner) accept(f *change.Frame, at *progress, h *hand) {
+// share tracks the sink's part of a frame: the changes it does not have yet.
+func (r *sinkRunner) share(f *change.Frame, at *progress, h *hand) (*share, []change.Change) {
 	first := 0
 	for first < len(f.Changes) && f.Changes[first].Position.Commit <= at.skip {
 		first++ // durable here before the last stop
 	}
 	changes := f.Changes[first:]
-	s := at.track(h, f.Through, len(changes))
-	for _, l := range r.spread(changes, s, at) {
-		l.lane.add(l.items, l.bytes)
+	return at.track(h, f.Through, len(changes)), changes
+}
+
+// accept spreads a frame over the sink's lanes; it is called by the partition's reader.
+func (r *sinkRunner) accept(f *change.Frame, at *progress, h *hand) {
+	s, changes := r.share(f, at, h)
+	var groups laneGroups
+	var key []byte
+	for i := range changes {
+		groups.add(r.laneFor(&changes[i], at, &key), item{&changes[i], s})
 	}
+	groups.deliver()
 	if f.Ended {
 		r.closeLanes(at)
 	}
 }
+
+// laneGroups collects items by lane, keeping their order.
+type laneGroups []laneItems
 
 type laneItems struct {
 	lane  *lane
@@ -91,28 +100,21 @@ type laneItems struct {
 	bytes int
 }
 
-// spread groups changes by lane, keeping their order.
-func (r *sinkRunner) spread(changes []change.Change, s *share, at *progress) []laneItems {
-	var groups []laneItems
-	var key []byte
-	for i := range changes {
-		c := &changes[i]
-		l := r.laneFor(c, at, &key)
-		g := -1
-		for j := range groups {
-			if groups[j].lane == l {
-				g = j
-				break
-			}
-		}
-		if g < 0 {
-			g = len(groups)
-			groups = append(groups, laneItems{lane: l})
-		}
-		groups[g].items = append(groups[g].items, item{c, s})
-		groups[g].bytes += c.Size()
+func (g *laneGroups) add(l *lane, it item) {
+	i := slices.IndexFunc(*g, func(have laneItems) bool { return have.lane == l })
+	if i < 0 {
+		i = len(*g)
+		*g = append(*g, laneItems{lane: l})
 	}
-	return groups
+	group := &(*g)[i]
+	group.items = append(group.items, it)
+	group.bytes += it.change.Size()
+}
+
+func (g laneGroups) deliver() {
+	for _, l := range g {
+		l.lane.add(l.items, l.bytes)
+	}
 }
 
 func (r *sinkRunner) laneFor(c *change.Change, at *progress, key *[]byte) *lane {
@@ -182,6 +184,7 @@ func (r *sinkRunner) forget(at *progress) {
 
 // deliver makes a batch durable, however often it must try; it reports false when the engine stops first.
 func (r *sinkRunner) deliver(l *lane, items []item) bool {
+	began := time.Now()
 	changes := make([]change.Change, len(items))
 	for i := range items {
 		changes[i] = *items[i].change
@@ -198,6 +201,8 @@ func (r *sinkRunner) deliver(l *lane, items []item) bool {
 		}
 	}
 	r.delivered.Add(int64(len(items)))
+	r.stats.batches.Add(1)
+	r.engine.opts.Observer.Delivered(r.name, changes, time.Since(began))
 	for len(items) > 0 {
 		s, n := items[0].share, 1
 		for n < len(items) && items[n].share == s {
@@ -230,6 +235,7 @@ func (r *sinkRunner) try(f func(context.Context) error, changes []change.Change)
 		if e.hard.Err() != nil {
 			return false
 		}
+		e.opts.Observer.SinkFailed(r.name, err)
 		if reject, ok := errors.AsType[*sinks.RejectError](err); ok {
 			e.fail(r.rejected(reject, changes))
 			return false

@@ -58,7 +58,8 @@ var scriptTables = []*change.Table{
 }
 
 // newScript draws a history: commits over keys 0..keys-1, and splits, merges and moves of the key ranges between them.
-func newScript(rng *dice, commits, keys int) *script {
+// With hops each change goes to any partition alive, as Google's emulator may have it, not to the one that owns its key.
+func newScript(rng *dice, commits, keys int, hops bool) *script {
 	s := &script{parts: map[string]*scriptPart{}, rng: rng}
 	type owned struct {
 		part   *scriptPart
@@ -76,19 +77,22 @@ func newScript(rng *dice, commits, keys int) *script {
 		add(i*keys/2, (i+1)*keys/2)
 	}
 	value := 0
+	touched := map[int]change.Position{}
 	for n := range commits {
 		now += change.Timestamp(rng.intn(3)) // equal timestamps happen
 		for mod := range 1 + rng.intn(4) {
 			key := rng.intn(keys)
 			i := slices.IndexFunc(live, func(o owned) bool { return o.lo <= key && key < o.hi })
 			p := live[i].part
+			if hops {
+				p = live[rng.intn(len(live))].part
+			}
 			table := scriptTables[key%2]
 			pos := change.Position{Commit: now, Transaction: strconv.Itoa(n + 1), Sequence: fmt.Sprintf("%08d", rng.intn(2)), Mod: int32(mod)}
-			if slices.ContainsFunc(p.changes, func(c change.Change) bool {
-				return c.Position.Commit == now && string(c.Key[0]) == strconv.Quote(strconv.Itoa(key)) && c.Position.Transaction != pos.Transaction
-			}) {
+			if last, ok := touched[key]; ok && last.Commit == now && last.Transaction != pos.Transaction {
 				continue // two transactions that touch one key cannot share a timestamp
 			}
+			touched[key] = pos
 			value++
 			p.changes = append(p.changes, change.Change{
 				Position: pos, Table: table, Op: change.Update, Key: []change.Value{change.Value(strconv.Quote(strconv.Itoa(key)))},

@@ -68,7 +68,7 @@ func startEmbedded(t *testing.T) backend {
 		t.Fatal(err)
 	}
 	emulator := server.New(server.Options{})
-	grpcServer := grpc.NewServer(server.ServerOptions(0)...)
+	grpcServer := grpc.NewServer(server.GRPCOptions(0)...)
 	emulator.Register(grpcServer)
 	served := make(chan error, 1)
 	go func() { served <- grpcServer.Serve(listener) }()

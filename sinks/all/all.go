@@ -3,6 +3,7 @@ package all
 
 import (
 	"github.com/spanledger/spanledger/sinks"
+	"github.com/spanledger/spanledger/sinks/bigquerysink"
 	"github.com/spanledger/spanledger/sinks/gcssink"
 	"github.com/spanledger/spanledger/sinks/pubsubsink"
 	"github.com/spanledger/spanledger/sinks/stdoutsink"
@@ -11,6 +12,7 @@ import (
 // Types lists the built-in sinks. The slice is the caller's.
 func Types() []sinks.Type {
 	return []sinks.Type{
+		bigquerysink.Type,
 		gcssink.Type,
 		pubsubsink.Type,
 		stdoutsink.Type,

@@ -78,10 +78,10 @@ func appendOnce(ctx context.Context, a sinks.Appender, chain change.Chain, rest 
 	given := sinks.End{Through: end.Through, State: bytes.Clone(end.State)}
 	lend(&chain, rest[:n], func(b *sinks.Batch) { got, err = a.Append(ctx, b, given) })
 	if err != nil {
-		return end, fmt.Errorf("Append of %d changes behind %s: %w", n, end.Through, err)
+		return end, fmt.Errorf("append of %d changes behind %s: %w", n, end.Through, err)
 	}
 	if !got.Through.After(end.Through) {
-		return end, fmt.Errorf("Append answered through %s, which is not after the end %s it was given", got.Through, end.Through)
+		return end, fmt.Errorf("an append answered through %s, which is not after the end %s it was given", got.Through, end.Through)
 	}
 	if len(got.State) > sinks.MaxState {
 		return end, fmt.Errorf("End.State has %d bytes, at most %d are allowed", len(got.State), sinks.MaxState)

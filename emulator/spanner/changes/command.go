@@ -302,9 +302,7 @@ func (s *stream) shift(at int64, moves []move, others ...*partition) []*partitio
 					p.children = append(p.children, childRow{token: child.token, parents: touched[child].in})
 				}
 			}
-			for _, source := range ev.in {
-				p.parents = append(p.parents, source)
-			}
+			p.parents = append(p.parents, ev.in...)
 		}
 		if len(p.ranges) == 0 {
 			s.finish(p, at, first)

@@ -11,9 +11,9 @@ import (
 
 // Tags of google.protobuf.Value's fields, and of ListValue.values.
 const (
-	tagNull   = 1<<3 | 0
+	tagNull   = 1 << 3
 	tagString = 3<<3 | 2
-	tagBool   = 4<<3 | 0
+	tagBool   = 4 << 3
 	tagList   = 6<<3 | 2
 	tagItem   = 1<<3 | 2
 )

@@ -17,9 +17,9 @@ const (
 	defaultStreams = 100
 )
 
-// ServerOptions are what a gRPC server for Register must be made with. maxStreams bounds the concurrent streams of one
+// GRPCOptions are what a gRPC server for Register must be made with. maxStreams bounds the concurrent streams of one
 // connection; 0 means 100, as in production.
-func ServerOptions(maxStreams uint32) []grpc.ServerOption {
+func GRPCOptions(maxStreams uint32) []grpc.ServerOption {
 	if maxStreams == 0 {
 		maxStreams = defaultStreams
 	}

@@ -30,7 +30,7 @@ func dial(t interface {
 	Cleanup(func())
 }) (*grpc.ClientConn, string) {
 	srv := server.New(server.Options{})
-	g := grpc.NewServer(server.ServerOptions(0)...)
+	g := grpc.NewServer(server.GRPCOptions(0)...)
 	srv.Register(g)
 	lis := bufconn.Listen(1 << 20)
 	done := make(chan struct{})

@@ -113,9 +113,9 @@ func (c *compiler) expr(e ast.Expr) (*expr, error) {
 	case *ast.CastExpr:
 		return c.cast(e)
 	case *ast.CaseExpr:
-		return c.case_(e)
+		return c.caseExpr(e)
 	case *ast.IfExpr:
-		return c.case_(&ast.CaseExpr{Whens: []*ast.CaseWhen{{Cond: e.Expr, Then: e.TrueResult}}, Else: &ast.CaseElse{Expr: e.ElseResult}})
+		return c.caseExpr(&ast.CaseExpr{Whens: []*ast.CaseWhen{{Cond: e.Expr, Then: e.TrueResult}}, Else: &ast.CaseElse{Expr: e.ElseResult}})
 	case *ast.CallExpr:
 		return c.call(e)
 	case *ast.CountStarExpr:
@@ -324,7 +324,7 @@ func (c *compiler) index(e *ast.IndexExpr) (*expr, error) {
 	}, x, i), nil
 }
 
-func (c *compiler) case_(e *ast.CaseExpr) (*expr, error) {
+func (c *compiler) caseExpr(e *ast.CaseExpr) (*expr, error) {
 	type arm struct{ cond, then *expr }
 	var arms []arm
 	var thens []*expr

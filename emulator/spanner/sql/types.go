@@ -141,10 +141,10 @@ func columnType(t ast.SchemaType) (*store.Type, int, error) {
 
 func scalarColumnType(name string) (*store.Type, int, error) {
 	typ := scalarTypes[strings.ToUpper(name)]
-	switch {
-	case typ == nil || typ == intervalType:
+	switch typ {
+	case nil, intervalType:
 		return nil, 0, unimplemented("the column type %s", name)
-	case typ == stringType || typ == bytesType:
+	case stringType, bytesType:
 		return nil, 0, failed("type %s needs a length, e.g. %s(MAX)", name, strings.ToUpper(name))
 	}
 	return typ, 0, nil

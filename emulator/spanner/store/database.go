@@ -2,6 +2,7 @@ package store
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -144,10 +145,7 @@ func (db *Database) UpdateSchema(change func(s *Schema, at int64) (*Schema, erro
 	}
 	next.At = at
 	st := &state{ts: at, schema: next, trees: maps.Clone(old.trees), lastWrite: maps.Clone(old.lastWrite)}
-	for _, s := range old.schemas {
-		st.schemas = append(st.schemas, s)
-	}
-	st.schemas = append(st.schemas, next)
+	st.schemas = append(slices.Clone(old.schemas), next)
 	for len(st.schemas) > 1 && st.schemas[1].At <= db.horizon.Load() {
 		st.schemas = st.schemas[1:]
 	}

@@ -1,0 +1,80 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+)
+
+// EmulatorOptions are the options of `spanledger emulator`.
+type EmulatorOptions struct {
+	Listen Listen
+	// DataDir keeps what the services keep in files, under DataDir/storage; "" keeps everything in memory.
+	DataDir string
+	// Ready is called once, when every service accepts connections.
+	Ready func(Endpoints) error
+	// Warn is called for each address that other machines may reach: the services ask nobody who they are.
+	Warn func(service, address string)
+}
+
+// Emulator serves the embedded Google Cloud until ctx ends.
+func Emulator(ctx context.Context, o EmulatorOptions) (err error) {
+	for _, l := range []struct{ service, address string }{
+		{"Spanner", o.Listen.Spanner}, {"Pub/Sub", o.Listen.PubSub}, {"Cloud Storage", o.Listen.Storage},
+		{"BigQuery", o.Listen.BigQuery}, {"BigQuery's Storage API", o.Listen.BigQueryStorage},
+	} {
+		if l.address == "" || l.address == Off {
+			continue
+		}
+		host, _, err := net.SplitHostPort(l.address)
+		if err != nil {
+			return fmt.Errorf("%s: address %q: want host:port, such as 127.0.0.1:9010, or %s: %w", l.service, l.address, Off, err)
+		}
+		if !isLoopback(host) && o.Warn != nil {
+			o.Warn(l.service, l.address)
+		}
+	}
+	storageDir := ""
+	if o.DataDir != "" && o.Listen.Storage != Off {
+		abs, err := filepath.Abs(o.DataDir)
+		if err != nil {
+			return fmt.Errorf("--data-dir %s: %w", o.DataDir, err)
+		}
+		storageDir = filepath.Join(abs, "storage")
+		if err := os.MkdirAll(storageDir, 0o755); err != nil {
+			return fmt.Errorf("--data-dir %s: %w: choose a directory that can be written", o.DataDir, err)
+		}
+		lock, err := os.OpenFile(filepath.Join(abs, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return fmt.Errorf("--data-dir %s: %w: choose a directory that can be written", o.DataDir, err)
+		}
+		defer lock.Close()
+		if err := lockFile(lock); err != nil {
+			return fmt.Errorf("--data-dir %s: another process uses it (%w): wait for its end, or choose another directory", o.DataDir, err)
+		}
+	}
+	cloud, err := StartCloud(ctx, CloudOptions{StorageDir: storageDir, Listen: o.Listen})
+	if err != nil {
+		return fmt.Errorf("%w: is the port taken? every service's address can be chosen, and \"%s\" leaves it out", err, Off)
+	}
+	defer func() {
+		if cerr := cloud.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if err := o.Ready(cloud.Endpoints); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,205 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/spanner"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/changestream"
+	"github.com/spanledger/spanledger/pipeline/filter"
+)
+
+// stateCreated is when a pipeline's row in the state was made; zero if it has none yet.
+func stateCreated(ctx context.Context, client *spanner.Client, database, name string) (time.Time, error) {
+	row, err := client.Single().ReadRow(ctx, "spanledger_pipelines", spanner.Key{name}, []string{"created_at"})
+	if errors.Is(err, spanner.ErrRowNotFound) {
+		return time.Time{}, nil
+	}
+	var t time.Time
+	if err == nil {
+		err = row.Column(0, &t)
+	}
+	switch {
+	case err == nil:
+		return t.UTC(), nil
+	case isMissing(err):
+		return t, fmt.Errorf("state: database %s, or its tables, are not there: 'spanledger init' makes them: %w", database, err)
+	}
+	return t, fmt.Errorf("state: read database %s: %w", database, err)
+}
+
+// isMissing reports whether a database or a table does not exist. Servers differ in what they call a missing table.
+func isMissing(err error) bool {
+	c := spanner.ErrCode(err)
+	return c == codes.NotFound || c == codes.InvalidArgument && strings.Contains(strings.ToLower(status.Convert(err).Message()), "not found")
+}
+
+// startOf is where a new pipeline begins.
+func (e Endpoints) startOf(ctx context.Context, c PipelineConfig, isNew bool, log *slog.Logger) (change.Timestamp, error) {
+	if c.Start != 0 {
+		return c.Start, nil
+	}
+	t, err := e.now(ctx, c.Database)
+	if err != nil || !c.Earliest || !isNew {
+		return change.TimestampOf(t), err
+	}
+	return e.earliest(ctx, c, change.TimestampOf(t), log)
+}
+
+const (
+	// maxRetention is the longest a change stream can be told to remember.
+	maxRetention = 30 * 24 * time.Hour
+	// retentionMargin is what has to be left of the retention at the start, for it passes while the pipeline begins.
+	retentionMargin = time.Minute
+)
+
+// earliest finds the first instant that the stream can be read from, by trying: it is the later of the stream's creation,
+// which no table tells, and the end of its retention.
+func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, now change.Timestamp, log *slog.Logger) (change.Timestamp, error) {
+	r, err := changestream.New(ctx, changestream.Options{Database: c.Database, Stream: c.Stream, ClientOptions: e.readerOptions(), Logger: log})
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	probe := func(at change.Timestamp) (bool, error) {
+		_, err := r.Partitions(ctx, at)
+		var gone *changestream.LostError
+		if err != nil && !errors.As(err, &gone) {
+			return false, fmt.Errorf("find the earliest timestamp of change stream %s: %w", c.Stream, err)
+		}
+		return err == nil, nil
+	}
+	lost, readable := now-change.Timestamp(maxRetention.Microseconds()), now
+	for readable-lost > 1 {
+		at := lost + (readable-lost)/2
+		ok, err := probe(at)
+		switch {
+		case err != nil:
+			return 0, err
+		case ok:
+			readable = at
+		default:
+			lost = at
+		}
+	}
+	// The creation stays where it is. The end of the retention has moved on by now, and goes on moving while the pipeline
+	// begins.
+	ok, err := probe(readable)
+	if err == nil && !ok {
+		readable = min(now, readable+change.Timestamp(retentionMargin.Microseconds()))
+	}
+	return readable, err
+}
+
+// checkStream looks whether the change stream exists, before a sink is opened: opening an archive writes whose it is.
+func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
+	client, err := e.spannerClient(ctx, c.Database)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var have []string
+	err = client.Single().Query(ctx, spanner.NewStatement("SELECT change_stream_name FROM information_schema.change_streams")).Do(func(row *spanner.Row) error {
+		var name string
+		err := row.Columns(&name)
+		have = append(have, name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the change streams of database %s: %w", c.Database, err)
+	}
+	for _, name := range have {
+		if strings.EqualFold(name, c.Stream) { // the reader decides about upper and lower case, by dialect
+			return nil
+		}
+	}
+	if len(have) == 0 {
+		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one", c.Database, c.Stream)
+	}
+	return fmt.Errorf("database %s has no change stream %s: %s", c.Database, c.Stream, didYouMean(c.Stream, have))
+}
+
+// checkFilter looks whether the tables and columns that a filter names exist. A name that does not would silently let
+// nothing through, or a column that nobody was to see. To a pipeline that has begun it is a warning only: tables may be
+// dropped, and the filter of an incarnation cannot change.
+func (e Endpoints) checkFilter(ctx context.Context, c PipelineConfig, isNew bool, log *slog.Logger) error {
+	if len(c.Filter.Drop) == 0 && len(c.Filter.Tables.Include) == 0 && len(c.Filter.Tables.Exclude) == 0 {
+		return nil
+	}
+	columns, err := e.columns(ctx, c.Database)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	tables := sortedKeys(columns)
+	for _, list := range [][]string{c.Filter.Tables.Include, c.Filter.Tables.Exclude} {
+		for _, name := range list {
+			if _, ok := columns[name]; !ok && !filter.IsPattern(name) {
+				errs = append(errs, fmt.Errorf("filter.tables: database %s has no table %s: %s", c.Database, name, didYouMean(name, tables)))
+			}
+		}
+	}
+	for _, name := range c.Filter.Drop {
+		i := strings.LastIndexByte(name, '.')
+		table, column := name[:i], name[i+1:]
+		have, ok := columns[table]
+		switch isKey, there := have[column]; {
+		case !ok:
+			errs = append(errs, fmt.Errorf("columns.drop: database %s has no table %s: %s", c.Database, table, didYouMean(table, tables)))
+		case !there:
+			errs = append(errs, fmt.Errorf("columns.drop: table %s has no column %s: %s", table, column, didYouMean(column, sortedKeys(have))))
+		case isKey:
+			errs = append(errs, fmt.Errorf("columns.drop: %s is part of the primary key, by which changes are told apart and ordered: it cannot be dropped", name))
+		}
+	}
+	err = errors.Join(errs...)
+	if err != nil && !isNew {
+		log.Warn("the filter names what the database does not have", "pipeline", c.Name, "error", err)
+		return nil
+	}
+	return err
+}
+
+// columns lists the tables of a database with their columns, and whether those are in the primary key.
+func (e Endpoints) columns(ctx context.Context, database string) (map[string]map[string]bool, error) {
+	client, err := e.spannerClient(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	tables := map[string]map[string]bool{}
+	read := func(query string, isKey bool) error {
+		return client.Single().Query(ctx, spanner.NewStatement(query)).Do(func(row *spanner.Row) error {
+			var schema, table, column string
+			if err := row.Columns(&schema, &table, &column); err != nil {
+				return err
+			}
+			if schema != "" && schema != "public" {
+				table = schema + "." + table
+			}
+			if tables[table] == nil {
+				tables[table] = map[string]bool{}
+			}
+			tables[table][column] = isKey
+			return nil
+		})
+	}
+	err = read("SELECT table_schema, table_name, column_name FROM information_schema.columns "+
+		"WHERE table_schema NOT IN ('INFORMATION_SCHEMA', 'SPANNER_SYS', 'information_schema', 'spanner_sys', 'pg_catalog')", false)
+	if err == nil {
+		err = read("SELECT table_schema, table_name, column_name FROM information_schema.index_columns WHERE index_type = 'PRIMARY_KEY' "+
+			"AND table_schema NOT IN ('INFORMATION_SCHEMA', 'SPANNER_SYS', 'information_schema', 'spanner_sys', 'pg_catalog')", true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the tables of database %s: %w", database, err)
+	}
+	return tables, nil
+}
