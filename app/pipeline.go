@@ -97,7 +97,7 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	if err := c.Order.Check(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("order: %w", err)
 	}
 	if c.Metrics == nil {
 		c.Metrics = metrics.New().Pipeline(c.Name) // counts, and nobody looks

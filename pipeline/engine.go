@@ -112,7 +112,7 @@ func New(opts Options) (*Engine, error) {
 		opts.Order = OrderKey
 	}
 	if err := opts.Order.Check(); err != nil {
-		return nil, fmt.Errorf("pipeline %s: %w", opts.Config.Pipeline, err)
+		return nil, fmt.Errorf("pipeline %s: order: %w", opts.Config.Pipeline, err)
 	}
 	if opts.Worker == "" {
 		opts.Worker = "worker"

@@ -28,7 +28,7 @@ func (o Order) Check() error {
 	case "", OrderKey, OrderCommit:
 		return nil
 	}
-	return fmt.Errorf("order %q: want %s or %s", string(o), OrderKey, OrderCommit)
+	return fmt.Errorf("%q: want %s or %s", string(o), OrderKey, OrderCommit)
 }
 
 // oneLane is a Writer's Spec under OrderCommit.

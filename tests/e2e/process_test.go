@@ -95,6 +95,7 @@ func pipelineProcess() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	fmt.Println("started") // from here on SIGINT is heard
 	p, err := app.NewPipeline(ctx, c.Endpoints, c.Pipeline, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
