@@ -72,6 +72,8 @@ type Engine struct {
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
+	lowest             atomic.Pointer[partition] // one of those lately found far behind
+	overdrawn          atomic.Bool               // a frame is held beyond the budget, with OrderKey
 	stats              stats
 
 	// Owned by the goroutine of Run.
@@ -193,10 +195,10 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	if err := e.load(ctx); err != nil {
 		return e.unlessStopped(ctx, err)
 	}
+	e.stats.phase.Store(int32(Running))
 	e.startPartitions()
 	close(e.ready)
 	e.publishWatermarks() // a sink that never works again has a lag too
-	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -417,13 +419,18 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
-		over, err := e.budget.acquire(e.soft, h.bytes, func() bool { return !p.overdrawn.Load() && e.isLowest(p) })
+		overdrawn := &e.overdrawn
+		if e.sequencer != nil {
+			overdrawn = &p.overdrawn // one frame each: what is held waits until every partition has been read past it
+		}
+		over, err := e.budget.acquire(e.soft, h.bytes, func() bool {
+			return !overdrawn.Load() && e.isLowest(p) && overdrawn.CompareAndSwap(false, true)
+		})
 		if err != nil {
 			return err
 		}
 		if over {
-			p.overdrawn.Store(true)
-			h.overdrawn = p
+			h.overdrawn = overdrawn
 		}
 	}
 	h.sinks.Store(int32(len(e.sinks)))
@@ -469,10 +476,15 @@ func (e *Engine) noteTables(changes []change.Change) {
 // isLowest reports whether no running partition is behind p.
 func (e *Engine) isLowest(p *partition) bool {
 	mine := p.through.Load()
+	behind := func(q *partition) bool { return q != nil && q.through.Load() < mine && !q.hasEnded() }
+	if behind(e.lowest.Load()) {
+		return false // as last time: of ten thousand who wait, only those walk over all that may be the lowest
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, q := range e.running {
-		if q.through.Load() < mine && !q.hasEnded() {
+		if behind(q) {
+			e.lowest.Store(q)
 			return false
 		}
 	}
