@@ -30,6 +30,10 @@ func (e *Engine) checkpointLoop() {
 	}
 }
 
+// commitTimeout bounds one try of storing a checkpoint: behind a dead connection the client alone would wait for an hour, unseen
+// (I11). A try that was stored after all is harmless.
+const commitTimeout = 2 * time.Minute
+
 // storeProgress stores what has become durable, however often it must try, and starts the partitions this frees.
 func (e *Engine) storeProgress(ctx context.Context) {
 	e.collect()
@@ -40,7 +44,9 @@ func (e *Engine) storeProgress(ctx context.Context) {
 	}()
 	backoff := e.opts.MinBackoff
 	for tries := 1; len(e.pending) > 0; tries++ {
-		err := e.commit(ctx, e.pending)
+		once, cancel := context.WithTimeout(ctx, commitTimeout)
+		err := e.commit(once, e.pending)
+		cancel()
 		if err == nil {
 			e.stats.checkpoints.Add(1)
 			e.committed()

@@ -131,3 +131,38 @@ func TestManySegmentsAreSplit(t *testing.T) {
 		t.Errorf("%d of %d segments are listed", seen, n)
 	}
 }
+
+// deafStore never answers its first commits of progress, as a store behind a dead connection.
+type deafStore struct {
+	state.Store
+	deaf int
+}
+
+func (s *deafStore) Commit(ctx context.Context, l state.Lease, u []state.Update) ([]string, error) {
+	if u[0].Token != "" || len(u) > 1 {
+		if s.deaf--; s.deaf >= 0 {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	}
+	return s.Store.Commit(ctx, l, u)
+}
+
+// TestCommitIsBounded: a store that does not answer is a failure that is seen, and tried again.
+func TestCommitIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(newDice(4), 60, 6)
+		e := w.engine(t, func(o *Options) { o.Store = &deafStore{Store: w.store, deaf: 2} })
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		if err := e.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := e.Status().CheckpointFailures; ctx.Err() != nil || n != 2 {
+			t.Errorf("%d failures counted, ended by %v", n, ctx.Err())
+		}
+		if err := w.check(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
