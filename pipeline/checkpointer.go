@@ -135,7 +135,7 @@ func (e *Engine) committed() {
 	e.forgetFinished()
 	e.publishWatermarks()
 	if e.sequencer != nil && !e.stopping() { // once lanes have been waited for, none may begin
-		e.sequencer.release() // a partition that left may have been the lowest
+		e.sequencer.release(false) // a partition that left may have been the lowest
 	}
 	e.budget.wake() // another partition may be the lowest now
 }

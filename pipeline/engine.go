@@ -446,7 +446,7 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		}
 		e.sequencer.hold(p, f, shares)
 		p.discovered(f)
-		e.sequencer.release()
+		e.sequencer.release(f.Ended)
 	}
 	e.budget.wake() // this partition has moved: another may be the lowest now
 	if f.Ended {
