@@ -166,3 +166,30 @@ func TestCommitIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestKillWhileStarting: Kill ends a start as it ends everything else, at once and without an error.
+func TestKillWhileStarting(t *testing.T) {
+	for name, change := range map[string]func(o *Options, block func(context.Context) error){
+		"open": func(o *Options, block func(context.Context) error) {
+			o.Sinks[0].Sink = memsink.NewAppender(memsink.Options{OnOpen: block})
+		},
+		"load": func(o *Options, block func(context.Context) error) {
+			o.Source = func(ctx context.Context, _ state.Snapshot) (Source, error) { return nil, block(ctx) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(newDice(4), 10, 6)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				e := w.engine(t, func(o *Options) {
+					change(o, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+				})
+				time.AfterFunc(time.Second, e.Kill)
+				if err := e.Run(ctx); err != nil || ctx.Err() != nil {
+					t.Errorf("Run: %v, ended by %v", err, ctx.Err())
+				}
+			})
+		})
+	}
+}

@@ -192,7 +192,10 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 			return e.unlessStopped(ctx, err)
 		}
 	}
-	if err := e.load(ctx); err != nil {
+	loading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(e.hard, func() { cancel(errStopped) })()
+	if err := e.load(loading); err != nil {
 		return e.unlessStopped(ctx, err)
 	}
 	e.stats.phase.Store(int32(Running))
@@ -207,9 +210,9 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// unlessStopped is err, or nil if it only says that the caller ended ctx before anything was read.
+// unlessStopped is err, or nil if it only says that the caller ended ctx, or called Kill, before anything was read.
 func (e *Engine) unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || e.hard.Err() != nil {
 		e.log.Info("stopped before reading began", "error", err)
 		return nil
 	}
