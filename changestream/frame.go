@@ -71,7 +71,11 @@ func (f *framer) end(bytes int) error {
 func (f *framer) prove(t change.Timestamp) { f.proven = max(f.proven, t) }
 
 // heartbeat takes Spanner's word that everything through t has come.
-func (f *framer) heartbeat(t change.Timestamp) { f.prove(t) }
+func (f *framer) heartbeat(t change.Timestamp) {
+	if f.ended == 0 { // I5: behind the children it would prove the partition's end, where no query may begin
+		f.prove(t)
+	}
+}
 
 // child takes an announcement of partitions that begin at start, which is where this partition ends.
 func (f *framer) child(start change.Timestamp, tokens []change.Partition) error {

@@ -14,7 +14,8 @@ type budget struct {
 
 	mu      sync.Mutex
 	used    int
-	changed chan struct{} // closed and replaced at each release
+	changed chan struct{} // closed and replaced at each release and move
+	pressed bool          // pressure was called since changed was made
 	waiting int
 }
 
@@ -29,31 +30,46 @@ func (b *budget) acquire(ctx context.Context, n int, may func() bool) (over bool
 	for {
 		b.mu.Lock()
 		fits := b.used+n <= b.max || b.used == 0
-		b.mu.Unlock()
-		over := !fits && may()
-
-		b.mu.Lock()
-		if fits = b.used+n <= b.max || b.used == 0; fits || over {
+		if fits {
 			b.used += n
 			b.mu.Unlock()
-			return !fits, nil
+			return false, nil
 		}
+		// Before may looks: who moves right after the look wakes us, or two could wait for each other for ever.
 		changed := b.changed
 		b.waiting++
 		b.mu.Unlock()
-		b.pressure()
-		var err error
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
+		over, err := b.wait(ctx, changed, may)
 		b.mu.Lock()
 		b.waiting--
-		b.mu.Unlock()
-		if err != nil {
-			return false, err
+		if over {
+			b.used += n
 		}
+		b.mu.Unlock()
+		if over || err != nil {
+			return over, err
+		}
+	}
+}
+
+// wait returns when may allows to go beyond the budget, when it is worth looking again, or with the context's cause.
+func (b *budget) wait(ctx context.Context, changed <-chan struct{}, may func() bool) (over bool, err error) {
+	if may() {
+		return true, nil
+	}
+	// One who waits closes a batch, not each of ten thousand; if that is not enough, the next change finds the next batch.
+	b.mu.Lock()
+	press := !b.pressed
+	b.pressed = true
+	b.mu.Unlock()
+	if press {
+		b.pressure()
+	}
+	select {
+	case <-changed:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
 	}
 }
 
@@ -65,13 +81,14 @@ func (b *budget) release(n int) {
 	b.wake()
 }
 
-// wake lets everyone who waits look again: bytes came free, or another partition is the lowest now.
+// wake lets everyone who waits look again: bytes came free, another partition is the lowest now, or a batch was delivered and
+// the next may be closed.
 func (b *budget) wake() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.waiting > 0 {
 		close(b.changed)
-		b.changed = make(chan struct{})
+		b.changed, b.pressed = make(chan struct{}), false
 	}
 }
 

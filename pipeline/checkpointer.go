@@ -30,6 +30,10 @@ func (e *Engine) checkpointLoop() {
 	}
 }
 
+// commitTimeout bounds one try of storing a checkpoint: behind a dead connection the client alone would wait for an hour, unseen
+// (I11). A try that was stored after all is harmless.
+const commitTimeout = 2 * time.Minute
+
 // storeProgress stores what has become durable, however often it must try, and starts the partitions this frees.
 func (e *Engine) storeProgress(ctx context.Context) {
 	e.collect()
@@ -40,7 +44,9 @@ func (e *Engine) storeProgress(ctx context.Context) {
 	}()
 	backoff := e.opts.MinBackoff
 	for tries := 1; len(e.pending) > 0; tries++ {
-		err := e.commit(ctx, e.pending)
+		once, cancel := context.WithTimeout(ctx, commitTimeout)
+		err := e.commit(once, e.pending)
+		cancel()
 		if err == nil {
 			e.stats.checkpoints.Add(1)
 			e.committed()
@@ -84,9 +90,23 @@ func (e *Engine) collect() {
 	e.mu.Unlock()
 	for _, p := range running {
 		if u, ok := p.collect(); ok {
-			e.pending = append(e.pending, u)
+			e.pending = appendSplit(e.pending, u)
 		}
 	}
+}
+
+// maxSegments is the most segments in one update, which must fit into one transaction of the store.
+const maxSegments = 1000
+
+// appendSplit appends u, and before it what it has too many segments of: an object is there whether or not the checkpoint that
+// covers it is stored, so it may be listed earlier. There are many after a long outage of the store, and where the end of a
+// chain was asked of the archive.
+func appendSplit(pending []state.Update, u state.Update) []state.Update {
+	for len(u.Segments) > maxSegments {
+		pending = append(pending, state.Update{Token: u.Token, Segments: u.Segments[:maxSegments:maxSegments]})
+		u.Segments = u.Segments[maxSegments:]
+	}
+	return append(pending, u)
 }
 
 // committed carries stored updates into the graph: children first, then promises, then the finished partitions (I3).
@@ -114,8 +134,8 @@ func (e *Engine) committed() {
 	e.startPartitions()
 	e.forgetFinished()
 	e.publishWatermarks()
-	if e.sequencer != nil {
-		e.sequencer.release() // a partition that left may have been the lowest
+	if e.sequencer != nil && !e.stopping() { // once lanes have been waited for, none may begin
+		e.sequencer.release(false) // a partition that left may have been the lowest
 	}
 	e.budget.wake() // another partition may be the lowest now
 }
@@ -144,6 +164,9 @@ func (e *Engine) publishWatermarks() {
 	e.watermark = max(e.watermark, w)
 	for i, s := range e.sinks {
 		least := change.MaxTimestamp
+		for _, start := range e.waiting {
+			least = min(least, start-1) // when stopping, the children of the finished stay here
+		}
 		for _, p := range e.running {
 			p.progress[i].mu.Lock()
 			least = min(least, p.progress[i].stored)

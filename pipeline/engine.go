@@ -72,6 +72,8 @@ type Engine struct {
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
+	lowest             atomic.Pointer[partition] // one of those lately found far behind
+	overdrawn          atomic.Bool               // a frame is held beyond the budget, with OrderKey
 	stats              stats
 
 	// Owned by the goroutine of Run.
@@ -190,13 +192,16 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 			return e.unlessStopped(ctx, err)
 		}
 	}
-	if err := e.load(ctx); err != nil {
+	loading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(e.hard, func() { cancel(errStopped) })()
+	if err := e.load(loading); err != nil {
 		return e.unlessStopped(ctx, err)
 	}
+	e.stats.phase.Store(int32(Running))
 	e.startPartitions()
 	close(e.ready)
 	e.publishWatermarks() // a sink that never works again has a lag too
-	e.stats.phase.Store(int32(Running))
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
@@ -205,9 +210,9 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// unlessStopped is err, or nil if it only says that the caller ended ctx before anything was read.
+// unlessStopped is err, or nil if it only says that the caller ended ctx, or called Kill, before anything was read.
 func (e *Engine) unlessStopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || e.hard.Err() != nil {
 		e.log.Info("stopped before reading began", "error", err)
 		return nil
 	}
@@ -417,13 +422,18 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	h := &hand{budget: e.budget}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
-		over, err := e.budget.acquire(e.soft, h.bytes, func() bool { return !p.overdrawn.Load() && e.isLowest(p) })
+		overdrawn := &e.overdrawn
+		if e.sequencer != nil {
+			overdrawn = &p.overdrawn // one frame each: what is held waits until every partition has been read past it
+		}
+		over, err := e.budget.acquire(e.soft, h.bytes, func() bool {
+			return !overdrawn.Load() && e.isLowest(p) && overdrawn.CompareAndSwap(false, true)
+		})
 		if err != nil {
 			return err
 		}
 		if over {
-			p.overdrawn.Store(true)
-			h.overdrawn = p
+			h.overdrawn = overdrawn
 		}
 	}
 	h.sinks.Store(int32(len(e.sinks)))
@@ -439,7 +449,7 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		}
 		e.sequencer.hold(p, f, shares)
 		p.discovered(f)
-		e.sequencer.release()
+		e.sequencer.release(f.Ended)
 	}
 	e.budget.wake() // this partition has moved: another may be the lowest now
 	if f.Ended {
@@ -469,10 +479,15 @@ func (e *Engine) noteTables(changes []change.Change) {
 // isLowest reports whether no running partition is behind p.
 func (e *Engine) isLowest(p *partition) bool {
 	mine := p.through.Load()
+	behind := func(q *partition) bool { return q != nil && q.through.Load() < mine && !q.hasEnded() }
+	if behind(e.lowest.Load()) {
+		return false // as last time: of ten thousand who wait, only those walk over all that may be the lowest
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, q := range e.running {
-		if q.through.Load() < mine && !q.hasEnded() {
+		if behind(q) {
+			e.lowest.Store(q)
 			return false
 		}
 	}

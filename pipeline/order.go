@@ -49,6 +49,8 @@ type sequencer struct {
 	held map[*partition][]heldFrame
 	// released is how far everything has been handed to the lanes.
 	released change.Timestamp
+	// lowest is the partition that was the lowest when this was last computed; nil if it was one that waits for its parents.
+	lowest *partition
 }
 
 type heldFrame struct {
@@ -67,10 +69,15 @@ func (s *sequencer) hold(p *partition, f *change.Frame, shares []*share) {
 }
 
 // release hands on, in position order, what every partition has been read past. The caller has published its own progress.
-func (s *sequencer) release() {
+// hasEnded says that a partition has just ended.
+func (s *sequencer) release(hasEnded bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	through, ended := s.engine.readThrough()
+	if p := s.lowest; !hasEnded && p != nil && change.Timestamp(p.through.Load()) <= s.released && !p.hasEnded() {
+		return // the lowest has not moved: nothing comes free, whatever the thousands before it have read
+	}
+	through, lowest, ended := s.engine.readThrough()
+	s.lowest = lowest
 	if through <= s.released && !ended {
 		return
 	}
@@ -123,9 +130,9 @@ func (r *sinkRunner) acceptRun(i int, run []sequenced) {
 	groups.deliver()
 }
 
-// readThrough is the low watermark of what was read, over partitions that wait for their parents too, and whether some
-// partition has ended and waits for its sinks.
-func (e *Engine) readThrough() (through change.Timestamp, ended bool) {
+// readThrough is the low watermark of what was read, over partitions that wait for their parents too, the partition it is
+// that of, nil for one that waits, and whether some partition has ended and waits for its sinks.
+func (e *Engine) readThrough() (through change.Timestamp, lowest *partition, ended bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	through = change.MaxTimestamp
@@ -133,8 +140,10 @@ func (e *Engine) readThrough() (through change.Timestamp, ended bool) {
 		through = min(through, start-1)
 	}
 	for _, p := range e.running {
-		through = min(through, change.Timestamp(p.through.Load()))
+		if t := change.Timestamp(p.through.Load()); t < through {
+			through, lowest = t, p
+		}
 		ended = ended || p.hasEnded()
 	}
-	return through, ended
+	return through, lowest, ended
 }

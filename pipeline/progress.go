@@ -17,7 +17,7 @@ type partition struct {
 	progress []*progress
 	// through is the newest frame's promise, known or not to be durable.
 	through atomic.Int64
-	// overdrawn says that a frame of the partition is held beyond the budget.
+	// overdrawn says that a frame of the partition is held beyond the budget, with OrderCommit.
 	overdrawn atomic.Bool
 	// heard is when the reader last handed over a frame, in Unix microseconds.
 	heard atomic.Int64
@@ -32,14 +32,14 @@ type hand struct {
 	budget *budget
 	bytes  int
 	sinks  atomic.Int32
-	// overdrawn is the partition whose one frame beyond the budget this is, else nil.
-	overdrawn *partition
+	// overdrawn is set while this frame is held beyond the budget; nil if it is not one.
+	overdrawn *atomic.Bool
 }
 
 func (h *hand) done() {
 	if h.sinks.Add(-1) == 0 {
 		if h.overdrawn != nil {
-			h.overdrawn.overdrawn.Store(false)
+			h.overdrawn.Store(false)
 		}
 		h.budget.release(h.bytes)
 	}

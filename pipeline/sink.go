@@ -92,7 +92,14 @@ func (r *sinkRunner) accept(f *change.Frame, at *progress, h *hand) {
 }
 
 // laneGroups collects items by lane, keeping their order.
-type laneGroups []laneItems
+type laneGroups struct {
+	list []laneItems
+	// at finds a lane in list once there are many: with OrderCommit a run is of all partitions and has all their chains.
+	at map[*lane]int
+}
+
+// fewGroups is how many lanes are found faster by looking at each.
+const fewGroups = 16
 
 type laneItems struct {
 	lane  *lane
@@ -101,18 +108,34 @@ type laneItems struct {
 }
 
 func (g *laneGroups) add(l *lane, it item) {
-	i := slices.IndexFunc(*g, func(have laneItems) bool { return have.lane == l })
-	if i < 0 {
-		i = len(*g)
-		*g = append(*g, laneItems{lane: l})
-	}
-	group := &(*g)[i]
+	group := g.group(l)
 	group.items = append(group.items, it)
 	group.bytes += it.change.Size()
 }
 
-func (g laneGroups) deliver() {
-	for _, l := range g {
+func (g *laneGroups) group(l *lane) *laneItems {
+	if g.at == nil {
+		if i := slices.IndexFunc(g.list, func(have laneItems) bool { return have.lane == l }); i >= 0 {
+			return &g.list[i]
+		}
+	} else if i, ok := g.at[l]; ok {
+		return &g.list[i]
+	}
+	g.list = append(g.list, laneItems{lane: l})
+	switch {
+	case g.at != nil:
+		g.at[l] = len(g.list) - 1
+	case len(g.list) > fewGroups:
+		g.at = make(map[*lane]int, 4*fewGroups)
+		for i := range g.list {
+			g.at[g.list[i].lane] = i
+		}
+	}
+	return &g.list[len(g.list)-1]
+}
+
+func (g *laneGroups) deliver() {
+	for _, l := range g.list {
 		l.lane.add(l.items, l.bytes)
 	}
 }
@@ -211,6 +234,7 @@ func (r *sinkRunner) deliver(l *lane, items []item) bool {
 		s.at.resolve(s, n)
 		items = items[n:]
 	}
+	r.engine.budget.wake() // the frames may lie in other open batches too
 	return true
 }
 

@@ -10,7 +10,8 @@ type tracker struct {
 	open    []*mark
 }
 
-// mark is one frame in a tracker: how many of its changes the sink has still to make durable.
+// mark is one frame in a tracker, with the frames without changes behind it: how many of its changes the sink has still to
+// make durable.
 type mark struct {
 	through change.Timestamp
 	left    int
@@ -19,6 +20,12 @@ type mark struct {
 // track adds a frame that promises through and has n changes for the sink. Frames must come in order; the caller has
 // checked that through never goes back.
 func (t *tracker) track(through change.Timestamp, n int) *mark {
+	if last := len(t.open) - 1; last >= 0 && n == 0 {
+		// A frame without changes is durable when the one before it is. It takes no place of its own: heartbeats pass a full
+		// budget, and would pile up for as long as a sink is down (I10).
+		t.open[last].through = through
+		return t.open[last]
+	}
 	m := &mark{through: through, left: n}
 	t.open = append(t.open, m)
 	t.advance()

@@ -119,9 +119,15 @@ func (s *Sink) prove(ctx context.Context, chain change.Chain, last archive.Segme
 	return nil
 }
 
+// maxProved bounds how many chains are remembered: above the chains that live at one time, in all but the largest streams.
+const maxProved = 1 << 17
+
 func (s *Sink) hasProved(chain change.Chain) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.proved) >= maxProved {
+		clear(s.proved) // partitions come and go for ever; proving a chain again costs one request
+	}
 	s.proved[chain] = struct{}{}
 }
 
