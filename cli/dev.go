@@ -39,6 +39,9 @@ Ctrl-C.`,
   spanledger dev --official --exit-when-idle`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.IsTerminal = isTerminal(cmd.ErrOrStderr()) && !asJSON; o.IsTerminal {
+				cmd.SetErr(app.NewScreen(cmd.ErrOrStderr())) // the log's lines above the table
+			}
 			if o.Logger, err = logger(cmd); err != nil {
 				return err
 			}
@@ -49,7 +52,6 @@ Ctrl-C.`,
 				return err
 			}
 			o.Out = cmd.ErrOrStderr()
-			o.IsTerminal = isTerminal(o.Out) && !asJSON
 			summary, err := app.Dev(cmd.Context(), o)
 			if !asJSON {
 				fmt.Fprint(cmd.OutOrStdout(), summary)
