@@ -45,8 +45,8 @@ type DevOptions struct {
 	Logger     *slog.Logger
 }
 
-// Dev runs the whole system in one process: the embedded cloud, the event store, a pipeline into the archive and Pub/Sub,
-// and at the end an independent check of both. It returns what it found also when it returns an error; the error says
+// Dev runs the whole system in one process: the embedded cloud, the event store, a pipeline into the archive, Pub/Sub
+// and BigQuery, and at the end an independent check of all three. It returns what it found also when it returns an error; the error says
 // what went wrong first.
 func Dev(ctx context.Context, o DevOptions) (*DevSummary, error) {
 	if _, ok := o.Out.(*Screen); o.IsTerminal && !ok {
@@ -60,8 +60,8 @@ func Dev(ctx context.Context, o DevOptions) (*DevSummary, error) {
 		err = errors.Join(ErrInterrupted, err)
 	}
 	d.summary.Seconds = time.Since(d.began).Seconds()
-	if err == nil {
-		err = d.summary.Err()
+	if err == nil || d.summary.Interrupted { // what was rejected, or is missing, is to be told after an interruption too
+		err = errors.Join(err, d.summary.Err())
 	}
 	return d.summary, err
 }
@@ -182,6 +182,7 @@ func (d *dev) work(ctx context.Context) (end time.Time, err error) {
 	if errors.Is(context.Cause(ctx), errEngineEnded) {
 		return end, err
 	}
+	d.say("stopping: what was committed reaches the sinks first, within a minute; a second signal ends at once")
 	end, nowErr := d.cloud.now(rest, d.resources.Database)
 	if nowErr != nil {
 		return end, errors.Join(err, nowErr)
