@@ -34,7 +34,7 @@ func TestExampleConfigIsGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := c.Pipelines[0]
-	if len(c.Pipelines) != 2 || p.BudgetBytes != 256<<20 || p.Heartbeat != time.Second || p.Filter.IsZero() || len(p.Sinks) != 2 {
+	if len(c.Pipelines) != 2 || p.BudgetBytes != 256<<20 || p.Heartbeat != time.Second || p.Filter.IsZero() || len(p.Sinks) != 3 {
 		t.Errorf("%+v", p)
 	}
 	// Every key there is stands in the example.

@@ -259,3 +259,23 @@ func TestConfigCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestExampleConfigRuns: what 'config example' prints works as it stands, from init to run.
+func TestExampleConfigRuns(t *testing.T) {
+	serve(t)
+	_, example, _ := spanledger(t, "config", "example")
+	file := write(t, "example.yaml", strings.Replace(example, "127.0.0.1:9464", "127.0.0.1:0", 1))
+	if code, out, errs := spanledger(t, "init", "-c", file); code != 0 {
+		t.Fatalf("init: %d %s%s", code, out, errs)
+	}
+	_, stderr, stop := begin(t, "run", "-c", file, "--log-level", "info")
+	eventually(t, "both pipelines run", func() bool {
+		if strings.Contains(stderr.String(), "spanledger: ") {
+			t.Fatal(stderr.String())
+		}
+		return strings.Count(stderr.String(), "pipeline opened") == 2
+	})
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}
