@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,9 @@ func Run(ctx context.Context, o RunOptions) (err error) {
 			c, err := o.Config.Pipeline(name)
 			if err != nil {
 				return err
+			}
+			if slices.ContainsFunc(configs, func(other PipelineConfig) bool { return other.Name == name }) {
+				return fmt.Errorf("pipeline %s is named twice: the second would take the first one's partitions away", name)
 			}
 			configs = append(configs, c)
 		}

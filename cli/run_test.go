@@ -250,6 +250,9 @@ func TestConfigCommands(t *testing.T) {
 	if code != 0 || !strings.Contains(ddl, "CREATE CHANGE STREAM `changes` FOR events") || strings.Count(ddl, "CREATE TABLE events") != 1 {
 		t.Errorf("%d\n%s", code, ddl)
 	}
+	if code, _, errs := spanledger(t, "run", "-c", file, "--pipeline", "ledger", "--pipeline", "ledger"); code != 1 || !strings.Contains(errs, "named twice") {
+		t.Errorf("%d %s", code, errs)
+	}
 	if code, _, errs := spanledger(t, "emulator", "--only", "kafka"); code != 2 || !strings.Contains(errs, "kafka") {
 		t.Errorf("%d %s", code, errs)
 	}
