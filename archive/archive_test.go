@@ -211,6 +211,7 @@ func TestRun(t *testing.T) {
 		{"grown", []change.Change{of(testTable, t0, 0), of(grown, t0+1, 0), of(testTable, t0+2, 0)}, 3, grown},
 		{"retyped", []change.Change{of(grown, t0, 0), of(retyped, t0+1, 0), of(retyped, t0+1, 1)}, 1, grown},
 		{"retyped inside a transaction", []change.Change{of(grown, t0, 0), of(retyped, t0, 1)}, 2, retyped},
+		{"retyped inside a later transaction", []change.Change{of(grown, t0, 0), of(grown, t0+1, 0), of(retyped, t0+1, 1)}, 1, grown},
 		{"hour", []change.Change{of(testTable, t0, 0), of(testTable, t0+10_000_000, 0)}, 1, testTable},
 	} {
 		n, schema, err := Run(test.changes, avro.SchemaOf)

@@ -154,7 +154,7 @@ func (l *lines) line() (text []byte, tooLong bool, err error) {
 			text = text[:min(len(text), 1<<10)]
 		}
 		switch {
-		case err == bufio.ErrBufferFull:
+		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case err == io.EOF && read, err == nil:
 			return bytes.TrimRight(text, "\r\n"), tooLong, nil
@@ -183,7 +183,7 @@ func (d *documents) next() (input, error) {
 	switch {
 	case err == io.EOF:
 		return input{}, io.EOF
-	case err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		line, _ := d.lines.at(before)
 		size := d.lines.read
 		last, _ := d.lines.at(size)

@@ -212,6 +212,29 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+// What the service says it stored is compared with what was sent.
+func TestStoredOtherwise(t *testing.T) {
+	b, s := start(t)
+	for _, says := range []string{`{"name":"p/o","generation":"1","size":"4","crc32c":"AAAAAA=="}`, `{"name":"p/o","generation":"1","size":"5","crc32c":"AAAAAA=="}`} {
+		s.do = func(_ int, r *http.Request, _ func() (*http.Response, error)) (*http.Response, error) {
+			resp, err := code(r, http.StatusOK)
+			resp.Body = io.NopCloser(strings.NewReader(says))
+			return resp, err
+		}
+		if _, err := b.Create(t.Context(), archive.Object{Name: "o"}, []byte("hello")); err == nil || !strings.Contains(err.Error(), "was stored as") {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+	s.do = func(_ int, r *http.Request, _ func() (*http.Response, error)) (*http.Response, error) {
+		resp, err := code(r, http.StatusOK)
+		resp.Body = io.NopCloser(strings.NewReader(`{"name":"p/o","generation":"1","size":"5","crc32c":"mnG7TA=="}`))
+		return resp, err
+	}
+	if _, err := b.Create(t.Context(), archive.Object{Name: "o"}, []byte("hello")); err != nil {
+		t.Error(err)
+	}
+}
+
 // Every error ends the upload in a bounded number of requests, and a caller that gives up is obeyed at once.
 func TestGivesUp(t *testing.T) {
 	b, s := start(t)

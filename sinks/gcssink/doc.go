@@ -9,5 +9,8 @@
 // Needed rights: storage.objects.create, .get and .list on the bucket, which roles/storage.objectCreator and
 // roles/storage.objectViewer give together.
 //
+// What the engine stores of a chain between calls is the last segment's name and digest. The first Append of a chain looks
+// for that segment: a sink that was pointed at another bucket or prefix stops there and begins no archive in mid-chain.
+//
 // The format is package archive's.
 package gcssink

@@ -1,7 +1,6 @@
 package gcssink
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -44,8 +43,7 @@ func lastOf(end sinks.End) (archive.Segment, error) {
 		return last, errNoState
 	}
 	var state chainState
-	d := json.NewDecoder(bytes.NewReader(end.State))
-	if err := d.Decode(&state); err != nil {
+	if err := json.Unmarshal(end.State, &state); err != nil {
 		return last, fmt.Errorf("the sink's state in the checkpoint cannot be read: %w", err)
 	}
 	if state.Version != stateVersion {
