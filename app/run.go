@@ -106,9 +106,16 @@ func start(ctx context.Context, e Endpoints, c PipelineConfig, o RunOptions) (*P
 func runAll(ctx context.Context, pipelines []*Pipeline, o RunOptions) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(running, func() {
+	said := make(chan struct{})
+	unsaid := context.AfterFunc(ctx, func() {
+		defer close(said)
 		fmt.Fprintln(o.Out, "stopping: what was read becomes durable first; a second signal ends at once")
-	})()
+	})
+	defer func() {
+		if !unsaid() {
+			<-said // Out is the caller's again
+		}
+	}()
 	results := make(chan error, len(pipelines))
 	for _, p := range pipelines {
 		go func() {
