@@ -21,8 +21,8 @@ type CheckOptions struct {
 	Messages func() []check.Message
 }
 
-// Check holds the archive, Pub/Sub and BigQuery, where there is a dataset, against the change stream, and that against the events table, by other means than
-// the pipeline's. The error is about the reading; what is wrong with the sinks is in the report.
+// Check holds the archive, Pub/Sub and BigQuery, where there is a dataset, against the change stream, and that against the
+// events table, by other means than the pipeline's. The error is about the reading; what is wrong with the sinks is in the report.
 func (e Endpoints) Check(ctx context.Context, o CheckOptions) (*check.Report, error) {
 	client, err := e.spannerClient(ctx, o.Resources.Database)
 	if err != nil {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -169,7 +170,29 @@ func (d *decoder) pipelines(list []filePipeline) []PipelineConfig {
 		}
 		configs = append(configs, c)
 	}
+	d.archives(configs)
 	return configs
+}
+
+// archives refuses an archive with two writers. Chains are a pipeline's own, so both would succeed, and the archive would
+// hold every change twice (I6).
+func (d *decoder) archives(configs []PipelineConfig) {
+	first := map[string]place{}
+	for i, c := range configs {
+		for j, s := range c.Sinks {
+			var o struct{ Bucket, Prefix, Endpoint string }
+			if s.Type != "gcs" || json.Unmarshal(s.Options, &o) != nil { // other mistakes are told elsewhere
+				continue
+			}
+			at := fmt.Sprintf("pipelines[%d].sinks[%d].options", i, j)
+			archive := o.Endpoint + "|gs://" + o.Bucket + "/" + strings.Trim(o.Prefix, "/")
+			if p, twice := first[archive]; twice {
+				d.errorOn(at, "give each an archive of its own: another prefix", "two sinks write to one archive, the first on line %d", p.line)
+				continue
+			}
+			first[archive] = d.nearest(at)
+		}
+	}
 }
 
 func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {

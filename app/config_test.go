@@ -34,7 +34,7 @@ func TestExampleConfigIsGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := c.Pipelines[0]
-	if len(c.Pipelines) != 2 || p.BudgetBytes != 256<<20 || p.Heartbeat != time.Second || p.Filter.IsZero() || len(p.Sinks) != 2 {
+	if len(c.Pipelines) != 2 || p.BudgetBytes != 256<<20 || p.Heartbeat != time.Second || p.Filter.IsZero() || len(p.Sinks) != 3 {
 		t.Errorf("%+v", p)
 	}
 	// Every key there is stands in the example.
@@ -70,7 +70,7 @@ func TestConfigErrors(t *testing.T) {
 		"small budget":      {with("    sinks:", "    budget: 10\n    sinks:"), []string{"f.yaml:5:5: budget is 10 bytes"}},
 		"duration":          {with("    sinks:", "    drain_timeout: 5\n    sinks:"), []string{"f.yaml:5:20: drain_timeout: want a duration"}},
 		"start":             {with("stream: changes", "stream: changes, start: tomorrow"), []string{"start: want now, earliest or a time"}},
-		"order":             {with("    sinks:", "    order: random\n    sinks:"), []string{"f.yaml:5:5: order: \"random\""}},
+		"order":             {with("    sinks:", "    order: random\n    sinks:"), []string{"f.yaml:5:5: order: order \"random\": want key or commit"}},
 		"pipeline name":     {with("name: ledger", "name: Ledger!"), []string{"cannot be a pipeline's name"}},
 		"database":          {with("databases/ledger", "database/ledger"), []string{"f.yaml:3:14: database \"projects/p/instances/inst/database/ledger\": want projects/PROJECT"}},
 		"missing":           {with("stream: changes", "heartbeat: 1s"), []string{"f.yaml:3:5: stream is missing in pipelines[0].source"}},
@@ -82,6 +82,8 @@ func TestConfigErrors(t *testing.T) {
 		"two sinks": {goodConfig + "      - {name: archive, type: stdout}\n",
 			[]string{"f.yaml:7:10: two sinks are named archive, the first on line 6"}},
 		"two pipelines": {goodConfig + strings.TrimPrefix(goodConfig, "pipelines:\n"), []string{"f.yaml:7:5: two pipelines are named ledger, the first on line 2"}},
+		"one archive": {goodConfig + strings.ReplaceAll(strings.TrimPrefix(goodConfig, "pipelines:\n"), "name: ledger", "name: other"),
+			[]string{"f.yaml:11:36: two sinks write to one archive, the first on line 6"}},
 		"bad CEL": {with("    sinks:", "    filter:\n      where: after.total >\n    sinks:"),
 			[]string{"f.yaml:6:7: where: ERROR", "Syntax error"}},
 		"CEL type":      {with("    sinks:", "    filter:\n      where: op == 1\n    sinks:"), []string{"no matching overload"}},

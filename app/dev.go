@@ -38,16 +38,20 @@ type DevOptions struct {
 	Admin string
 	// Profiler serves Go's profiler there too.
 	Profiler bool
-	// Out is where people read: progress and the live table. IsTerminal says that it can be redrawn.
+	// Out is where people read: progress and the live table. IsTerminal says that it can be redrawn; a Logger that writes
+	// there too then needs Out to be a [Screen], and to write to that.
 	Out        io.Writer
 	IsTerminal bool
 	Logger     *slog.Logger
 }
 
-// Dev runs the whole system in one process: the embedded cloud, the event store, a pipeline into the archive and Pub/Sub,
-// and at the end an independent check of both. It returns what it found also when it returns an error; the error says
+// Dev runs the whole system in one process: the embedded cloud, the event store, a pipeline into the archive, Pub/Sub
+// and BigQuery, and at the end an independent check of all three. It returns what it found also when it returns an error; the error says
 // what went wrong first.
 func Dev(ctx context.Context, o DevOptions) (*DevSummary, error) {
+	if _, ok := o.Out.(*Screen); o.IsTerminal && !ok {
+		o.Out = NewScreen(o.Out)
+	}
 	d := &dev{DevOptions: o, summary: &DevSummary{Official: o.Official}, began: time.Now()}
 	defer d.close()
 	err := d.run(ctx)
@@ -56,8 +60,8 @@ func Dev(ctx context.Context, o DevOptions) (*DevSummary, error) {
 		err = errors.Join(ErrInterrupted, err)
 	}
 	d.summary.Seconds = time.Since(d.began).Seconds()
-	if err == nil {
-		err = d.summary.Err()
+	if err == nil || d.summary.Interrupted { // what was rejected, or is missing, is to be told after an interruption too
+		err = errors.Join(err, d.summary.Err())
 	}
 	return d.summary, err
 }
@@ -178,6 +182,7 @@ func (d *dev) work(ctx context.Context) (end time.Time, err error) {
 	if errors.Is(context.Cause(ctx), errEngineEnded) {
 		return end, err
 	}
+	d.say("stopping: what was committed reaches the sinks first, within a minute; a second signal ends at once")
 	end, nowErr := d.cloud.now(rest, d.resources.Database)
 	if nowErr != nil {
 		return end, errors.Join(err, nowErr)
@@ -231,12 +236,13 @@ func (d *dev) load(ctx context.Context) error {
 // wait shows what each sink has until all have everything through end, or for the end of the context where the run is to
 // go on.
 func (d *dev) wait(ctx context.Context, end time.Time) error {
-	table := newLiveTable(d.Out, d.IsTerminal, d.pipeline)
+	table := newLiveTable(d.Out, d.pipeline)
 	defer table.done()
 	if err := d.reach(ctx, end, table.show); err != nil || d.ExitWhenIdle {
 		return err
 	}
-	table.note("every sink has every event; new ones are followed. Ctrl-C ends, with a check of every sink.")
+	table.note("every sink has every event; new ones are followed")
+	table.note("Ctrl-C ends, with a check of every sink")
 	return d.reach(ctx, change.MaxTimestamp.Time(), table.show)
 }
 

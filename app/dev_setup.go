@@ -120,6 +120,8 @@ func (d *dev) sayWhere() {
 	d.say("Spanner        SPANNER_EMULATOR_HOST=%s   %s", d.cloud.Spanner, d.resources.Database)
 	d.say("Pub/Sub        PUBSUB_EMULATOR_HOST=%s    projects/%s/topics/%s", d.cloud.PubSub, d.resources.Project, d.resources.Topic)
 	d.say("Cloud Storage  STORAGE_EMULATOR_HOST=%s", d.cloud.Storage)
+	d.say("BigQuery       BIGQUERY_EMULATOR_HOST=%s BIGQUERY_STORAGE_EMULATOR_HOST=%s   dataset %s.%s", d.cloud.BigQuery, d.cloud.BigQueryStorage,
+		d.resources.Project, d.resources.Dataset)
 	d.say("archive        %s", d.summary.Archive)
 	if d.dir != nil && len(d.dir.older) > 0 {
 		d.say("the directory also holds %d archive(s) of earlier runs, each of a database that is gone: %s; they stay as they are: "+

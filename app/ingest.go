@@ -41,7 +41,7 @@ func (s *IngestSummary) String() string {
 	for _, r := range s.Rejects {
 		text += "\n  " + rejectLine(r)
 	}
-	if s.Rejected > 0 && s.RejectFile != "" {
+	if s.RejectFile != "" {
 		text += "\nthe rejected records are in " + s.RejectFile
 	}
 	return text
@@ -73,7 +73,10 @@ func Ingest(ctx context.Context, files []string, o IngestOptions) (*IngestSummar
 	sum, err := ingest.Load(ctx, ingest.New(client, ingest.Options{MaxTransactions: o.MaxTransactions}), files, o.Load)
 	s := &IngestSummary{
 		Read: sum.Read, Ingested: sum.Ingested, AlreadyThere: sum.AlreadyThere, Rejected: sum.Rejected, Rejects: sum.Examples,
-		RejectFile: o.Load.Reject, Seconds: sum.Elapsed.Seconds(),
+		Seconds: sum.Elapsed.Seconds(),
+	}
+	if sum.Rejected > 0 { // without rejects there is none, or an older one
+		s.RejectFile = o.Load.Reject
 	}
 	if !sum.LastCommit.IsZero() {
 		s.LastCommit = &sum.LastCommit

@@ -16,22 +16,20 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 
 // liveTable shows what each sink has: redrawn in place on a terminal, else a line now and then.
 type liveTable struct {
-	out        io.Writer
-	isTerminal bool
-	engine     interface{ Status() pipeline.Status }
-	every      time.Duration
-	last       time.Time
-	lines      int // drawn now
-	text       string
-	notes      []string
+	out    io.Writer
+	screen *Screen // nil where out is no terminal
+	engine interface{ Status() pipeline.Status }
+	every  time.Duration
+	last   time.Time
+	text   string
+	notes  []string
 }
 
-func newLiveTable(out io.Writer, isTerminal bool, e interface{ Status() pipeline.Status }) *liveTable {
-	t := &liveTable{out: out, isTerminal: isTerminal, engine: e, every: 5 * time.Second}
-	if isTerminal {
-		t.every = 250 * time.Millisecond
+func newLiveTable(out io.Writer, e interface{ Status() pipeline.Status }) *liveTable {
+	t := &liveTable{out: out, engine: e, every: 5 * time.Second, last: time.Now()}
+	if screen, ok := out.(*Screen); ok {
+		t.screen, t.every = screen, 250*time.Millisecond
 	}
-	t.last = time.Now()
 	return t
 }
 
@@ -48,18 +46,14 @@ func (t *liveTable) draw() {
 	for _, n := range t.notes {
 		text += n + "\n"
 	}
-	if !t.isTerminal {
-		if text != t.text { // an idle stream says nothing new
-			fmt.Fprint(t.out, text)
-		}
-		t.text = text
+	if t.screen != nil {
+		t.screen.Draw(text) // a terminal that is gone ends the process by a signal
 		return
 	}
-	if t.lines > 0 {
-		fmt.Fprintf(t.out, "\x1b[%dA\x1b[J", t.lines)
+	if text != t.text { // an idle stream says nothing new
+		fmt.Fprint(t.out, text)
 	}
-	fmt.Fprint(t.out, text)
-	t.lines = strings.Count(text, "\n")
+	t.text = text
 }
 
 // note adds a line below the table.
@@ -69,8 +63,9 @@ func (t *liveTable) note(text string) {
 }
 
 func (t *liveTable) done() {
-	if t.isTerminal {
+	if t.screen != nil {
 		t.draw()
+		t.screen.Leave()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,9 @@ func Run(ctx context.Context, o RunOptions) (err error) {
 			c, err := o.Config.Pipeline(name)
 			if err != nil {
 				return err
+			}
+			if slices.ContainsFunc(configs, func(other PipelineConfig) bool { return other.Name == name }) {
+				return fmt.Errorf("pipeline %s is named twice: the second would take the first one's partitions away", name)
 			}
 			configs = append(configs, c)
 		}
@@ -103,7 +107,7 @@ func runAll(ctx context.Context, pipelines []*Pipeline, o RunOptions) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	said := make(chan struct{})
-	unsaid := context.AfterFunc(running, func() {
+	unsaid := context.AfterFunc(ctx, func() {
 		defer close(said)
 		fmt.Fprintln(o.Out, "stopping: what was read becomes durable first; a second signal ends at once")
 	})

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/spanledger/spanledger/app"
 	"github.com/spanledger/spanledger/sinks"
@@ -54,12 +56,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case errors.As(err, new(*usageError)):
 		return exitUsage
-	case ctx.Err() != nil || errors.Is(err, app.ErrInterrupted):
+	case errors.Is(err, app.ErrInterrupted) || isInterruption(ctx, err):
 		return exitInterrupted
 	case errors.Is(err, app.ErrRejected):
 		return exitRejected
 	}
 	return exitFailed
+}
+
+// isInterruption reports whether err is about the end of ctx. What failed although ctx has ended, such as a check after
+// Ctrl-C, keeps its own code.
+func isInterruption(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) || status.Code(err) == codes.Canceled)
 }
 
 // usageError is a mistake on the command line.
@@ -84,7 +92,7 @@ func rootCommand() *cobra.Command {
 		Use:   "spanledger",
 		Short: "Turn Cloud Spanner into an event-sourced system",
 		Long: `Spanledger appends events to Cloud Spanner, whose commit timestamps give them one order for all time, and carries every
-committed change, in that order, to an archive on Cloud Storage and to Pub/Sub.
+committed change, in that order, to an archive on Cloud Storage, to Pub/Sub and to BigQuery.
 
 Start with 'spanledger dev': it needs nothing but this program.`,
 		SilenceUsage:  true,

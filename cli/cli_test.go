@@ -194,3 +194,25 @@ func tree(t *testing.T, dir string) map[string]string {
 	}
 	return files
 }
+
+// TestWrongCommandLines: every command answers with 2, as its help says.
+func TestWrongCommandLines(t *testing.T) {
+	for _, line := range []string{
+		"foo", "config foo", "run extra", "init extra", "emulator extra", "dev extra", "config check extra", "config example extra",
+		"run", "ingest", "dev --sink stdout --json", "emulator --only bigquery --bigquery-storage off", "run --start-timeout x",
+	} {
+		if code, out, errs := spanledger(t, strings.Fields(line)...); code != exitUsage || out != "" || !strings.Contains(errs, "(see --help)") {
+			t.Errorf("%s: %d %s%s", line, code, out, errs)
+		}
+	}
+}
+
+// TestFailuresAfterASignal: Ctrl-C is how dev is ended, so what its check then finds must not look like an interruption.
+func TestFailuresAfterASignal(t *testing.T) {
+	file := write(t, "x.jsonl", `{"s":"a","id":"1"}`+"\n"+`{"s":"a"}`+"\n")
+	_, stderr, stop := begin(t, "dev", "--ingest", file, "--map", toEvents)
+	eventually(t, "every event is in", func() bool { return strings.Contains(stderr.String(), "every sink has every event") })
+	if code := stop(); code != exitRejected || !strings.Contains(stderr.String(), "1 of 2") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}

@@ -52,7 +52,7 @@ databases and topics exist is seen by init and run.
 The exit code is 0 if the file is good and 1 if it is not.`,
 		Example: `  spanledger config check -c spanledger.yaml
   spanledger config check -c spanledger.yaml --json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(file)
 			if !asJSON {
@@ -88,7 +88,7 @@ func configExampleCommand() *cobra.Command {
 		Use:     "example",
 		Short:   "Print a complete, commented configuration file",
 		Example: `  spanledger config example > spanledger.yaml`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprint(cmd.OutOrStdout(), app.ExampleConfig())
 			return err

@@ -19,9 +19,9 @@ func devCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run the whole system in one process, on an embedded Google Cloud",
 		Long: `Dev runs everything at once on loopback ports of this machine, without Docker or an account: an embedded Spanner with
-change streams, Pub/Sub and Cloud Storage; the event store; and a pipeline that carries every change into an archive and to
-Pub/Sub. At the end an independent reader checks what each sink holds against the change stream and the events table, and
-the exit code says whether all is well.
+change streams, Pub/Sub, Cloud Storage and BigQuery; the event store; and a pipeline that carries every change into an
+archive, to Pub/Sub and to BigQuery. At the end an independent reader checks what each sink holds against the change stream
+and the events table, and the exit code says whether all is well.
 
 Without --ingest it loads a week of earthquakes that comes with the program, shows what each sink has, and waits for
 Ctrl-C.`,
@@ -39,6 +39,9 @@ Ctrl-C.`,
   spanledger dev --official --exit-when-idle`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.IsTerminal = isTerminal(cmd.ErrOrStderr()) && !asJSON; o.IsTerminal {
+				cmd.SetErr(app.NewScreen(cmd.ErrOrStderr())) // the log's lines above the table
+			}
 			if o.Logger, err = logger(cmd); err != nil {
 				return err
 			}
@@ -48,8 +51,10 @@ Ctrl-C.`,
 			if o.Sinks, err = parseSinks(sinkFlags); err != nil {
 				return err
 			}
+			if asJSON && slices.ContainsFunc(o.Sinks, func(s app.SinkConfig) bool { return s.Type == "stdout" }) {
+				return usage("--json and --sink stdout both write on standard output: leave one out")
+			}
 			o.Out = cmd.ErrOrStderr()
-			o.IsTerminal = isTerminal(o.Out) && !asJSON
 			summary, err := app.Dev(cmd.Context(), o)
 			if !asJSON {
 				fmt.Fprint(cmd.OutOrStdout(), summary)

@@ -33,7 +33,7 @@ The services ask nobody who they are: keep them on loopback addresses. Port 0 ta
 
   # all but Cloud Storage
   spanledger emulator --storage off`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := logger(cmd); err != nil {
 				return err
@@ -49,6 +49,9 @@ The services ask nobody who they are: keep them on loopback addresses. Port 0 ta
 					*address = app.Off
 				}
 				served = served || *address != app.Off
+			}
+			if len(only) == 1 && only[0] == "bigquery" && o.Listen.BigQueryStorage == app.Off {
+				return usage("--bigquery-storage off leaves BigQuery out: nothing to serve")
 			}
 			if !served {
 				return usage("every service is off: nothing to serve")

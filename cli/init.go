@@ -31,7 +31,7 @@ BIGQUERY_EMULATOR_HOST, and to Google Cloud where they are not set.`,
 
   # own tables instead of the events table; setup.watch in the file says which
   spanledger init -c spanledger.yaml --events=false`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.Logger, err = logger(cmd); err != nil {
 				return err

@@ -32,7 +32,7 @@ where they are not set.`,
 
   # one pipeline of the file, in a process of its own
   spanledger run -c spanledger.yaml --pipeline ledger --log-level info`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.Logger, err = logger(cmd); err != nil {
 				return err

@@ -250,6 +250,9 @@ func TestConfigCommands(t *testing.T) {
 	if code != 0 || !strings.Contains(ddl, "CREATE CHANGE STREAM `changes` FOR events") || strings.Count(ddl, "CREATE TABLE events") != 1 {
 		t.Errorf("%d\n%s", code, ddl)
 	}
+	if code, _, errs := spanledger(t, "run", "-c", file, "--pipeline", "ledger", "--pipeline", "ledger"); code != 1 || !strings.Contains(errs, "named twice") {
+		t.Errorf("%d %s", code, errs)
+	}
 	if code, _, errs := spanledger(t, "emulator", "--only", "kafka"); code != 2 || !strings.Contains(errs, "kafka") {
 		t.Errorf("%d %s", code, errs)
 	}
@@ -257,5 +260,25 @@ func TestConfigCommands(t *testing.T) {
 		if code, out, _ := spanledger(t, append(strings.Fields(name), "--help")...); code != 0 || !strings.Contains(out, "Examples:") {
 			t.Errorf("%s --help: %d %s", name, code, out)
 		}
+	}
+}
+
+// TestExampleConfigRuns: what 'config example' prints works as it stands, from init to run.
+func TestExampleConfigRuns(t *testing.T) {
+	serve(t)
+	_, example, _ := spanledger(t, "config", "example")
+	file := write(t, "example.yaml", strings.Replace(example, "127.0.0.1:9464", "127.0.0.1:0", 1))
+	if code, out, errs := spanledger(t, "init", "-c", file); code != 0 {
+		t.Fatalf("init: %d %s%s", code, out, errs)
+	}
+	_, stderr, stop := begin(t, "run", "-c", file, "--log-level", "info")
+	eventually(t, "both pipelines run", func() bool {
+		if strings.Contains(stderr.String(), "spanledger: ") {
+			t.Fatal(stderr.String())
+		}
+		return strings.Count(stderr.String(), "pipeline opened") == 2
+	})
+	if code := stop(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }

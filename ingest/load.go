@@ -74,7 +74,7 @@ func Load(ctx context.Context, store *Store, files []string, opts LoadOptions) (
 		return Summary{}, err
 	}
 	for _, file := range files {
-		if err := checkFile(file); err != nil {
+		if err := checkFile(file, opts.Reject); err != nil {
 			return Summary{}, err
 		}
 	}
@@ -113,7 +113,8 @@ func Load(ctx context.Context, store *Store, files []string, opts LoadOptions) (
 	return l.snapshot(), err
 }
 
-func checkFile(name string) error {
+// checkFile looks before anything is written, so that the reject file never destroys what is to be read.
+func checkFile(name, reject string) error {
 	if name == "-" {
 		return nil
 	}
@@ -123,6 +124,12 @@ func checkFile(name string) error {
 	}
 	if info.IsDir() {
 		return fmt.Errorf("cannot ingest %s: it is a directory; name its files", name)
+	}
+	if reject == "" {
+		return nil
+	}
+	if other, err := os.Stat(reject); err == nil && os.SameFile(info, other) {
+		return fmt.Errorf("cannot ingest %s: rejects are to be written to it as well, which would destroy it; name another reject file", name)
 	}
 	return nil
 }

@@ -212,6 +212,7 @@ func TestLoadConflict(t *testing.T) {
 func TestLoadRefusesBeforeWriting(t *testing.T) {
 	eachBackend(t, func(t *testing.T, s *Store) {
 		good := writeFile(t, "good.jsonl", `{"stream":"s","id":"a","type":"t","data":1}`)
+		bad := writeFile(t, "bad.jsonl", "!\n")
 		for name, c := range map[string]struct {
 			files []string
 			opts  LoadOptions
@@ -228,6 +229,7 @@ func TestLoadRefusesBeforeWriting(t *testing.T) {
 			"gzip":          {[]string{writeFile(t, "x.json.gz", "hello")}, LoadOptions{}, "decompress"},
 			"empty CSV":     {[]string{writeFile(t, "x.csv", "")}, LoadOptions{}, "header"},
 			"CSV twice":     {[]string{writeFile(t, "x.csv", "a,a\n")}, LoadOptions{}, `two columns are named "a"`},
+			"reject input":  {[]string{good, bad}, LoadOptions{Reject: bad}, "would destroy it"},
 			"reject folder": {[]string{writeFile(t, "x.jsonl", "!")}, LoadOptions{Reject: filepath.Join(good, "no")}, "cannot write rejects"},
 		} {
 			got, err := Load(t.Context(), s, c.files, c.opts)
@@ -237,6 +239,9 @@ func TestLoadRefusesBeforeWriting(t *testing.T) {
 			if got.Ingested != 0 {
 				t.Errorf("%s: ingested %d", name, got.Ingested)
 			}
+		}
+		if text, err := os.ReadFile(bad); err != nil || string(text) != "!\n" {
+			t.Errorf("the file that was to be read holds %q, %v", text, err)
 		}
 	})
 }

@@ -1,5 +1,5 @@
 // Command spanledger turns Cloud Spanner into an event-sourced system: it appends events, and carries every committed
-// change, in order, to an archive on Cloud Storage and to Pub/Sub.
+// change, in order, to an archive on Cloud Storage, to Pub/Sub and to BigQuery.
 package main
 
 import "github.com/spanledger/spanledger/cli"
