@@ -70,7 +70,7 @@ func TestConfigErrors(t *testing.T) {
 		"small budget":      {with("    sinks:", "    budget: 10\n    sinks:"), []string{"f.yaml:5:5: budget is 10 bytes"}},
 		"duration":          {with("    sinks:", "    drain_timeout: 5\n    sinks:"), []string{"f.yaml:5:20: drain_timeout: want a duration"}},
 		"start":             {with("stream: changes", "stream: changes, start: tomorrow"), []string{"start: want now, earliest or a time"}},
-		"order":             {with("    sinks:", "    order: random\n    sinks:"), []string{"f.yaml:5:5: order: order \"random\": want key or commit"}},
+		"order":             {with("    sinks:", "    order: random\n    sinks:"), []string{"f.yaml:5:5: order: \"random\": want key or commit"}},
 		"pipeline name":     {with("name: ledger", "name: Ledger!"), []string{"cannot be a pipeline's name"}},
 		"database":          {with("databases/ledger", "database/ledger"), []string{"f.yaml:3:14: database \"projects/p/instances/inst/database/ledger\": want projects/PROJECT"}},
 		"missing":           {with("stream: changes", "heartbeat: 1s"), []string{"f.yaml:3:5: stream is missing in pipelines[0].source"}},

@@ -214,7 +214,7 @@ func hasOption(typeName, option string) bool {
 }
 
 // fillOptions adds to a sink's options those that the pipeline knows, where the sink has them and they were not given:
-// database, stream and identity.
+// database, stream, identity and pipeline.
 func fillOptions(s SinkConfig, c PipelineConfig, identity string) (json.RawMessage, error) {
 	given := map[string]json.RawMessage{}
 	if len(s.Options) > 0 {
@@ -222,7 +222,7 @@ func fillOptions(s SinkConfig, c PipelineConfig, identity string) (json.RawMessa
 			return nil, fmt.Errorf("options: %w", err)
 		}
 	}
-	for name, value := range map[string]string{"database": c.Database, "stream": c.Stream, "identity": identity} {
+	for name, value := range map[string]string{"database": c.Database, "stream": c.Stream, "identity": identity, "pipeline": c.Name} {
 		if _, ok := given[name]; !ok && value != "" && hasOption(s.Type, name) && hasOption(s.Type, "identity") {
 			b, err := json.Marshal(value)
 			if err != nil {

@@ -226,7 +226,7 @@ func TestRun(t *testing.T) {
 
 func TestClaim(t *testing.T) {
 	ctx, b := context.Background(), NewMemory()
-	m := Manifest{Database: "projects/p/instances/i/databases/d", Stream: "s", Identity: "1"}
+	m := Manifest{Database: "projects/p/instances/i/databases/d", Stream: "s", Identity: "1", Pipeline: "ledger"}
 	if _, err := ReadManifest(ctx, b); !errors.Is(err, ErrNotFound) {
 		t.Errorf("empty archive: %v", err)
 	}
@@ -235,7 +235,8 @@ func TestClaim(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, other := range []Manifest{{Database: "other", Stream: "s"}, {Database: m.Database, Stream: "t"}, {Database: m.Database, Stream: "s", Identity: "2"}} {
+	for _, other := range []Manifest{{Database: "other", Stream: "s"}, {Database: m.Database, Stream: "t"}, {Database: m.Database, Stream: "s", Identity: "2"},
+		{Database: m.Database, Stream: "s", Identity: "1", Pipeline: "again"}} {
 		if _, ok := errors.AsType[*ForeignError](Claim(ctx, b, other)); !ok {
 			t.Errorf("%+v claimed another's archive", other)
 		}

@@ -13,6 +13,10 @@ func (e *ForeignError) Error() string {
 	if e.Have.Format != e.Want.Format {
 		return fmt.Sprintf("archive: %s has format version %d, this release reads version %d: use a newer release", manifestName, e.Have.Format, e.Want.Format)
 	}
+	if e.Have.Database == e.Want.Database && e.Have.Stream == e.Want.Stream && !differ(e.Have.Identity, e.Want.Identity) {
+		return fmt.Sprintf("archive: the archive here is pipeline %s's, which writes the same changes as pipeline %s would: "+
+			"give this pipeline a prefix of its own, or its old name", e.Have.Pipeline, e.Want.Pipeline)
+	}
 	return fmt.Sprintf("archive: the archive here holds stream %s of database %s%s, not stream %s of database %s%s: give this pipeline a prefix of its own",
 		e.Have.Stream, e.Have.Database, identityNote(e.Have.Identity), e.Want.Stream, e.Want.Database, identityNote(e.Want.Identity))
 }

@@ -25,10 +25,13 @@ type Manifest struct {
 	Stream string `json:"stream"`
 	// Identity tells databases of one name apart, such as by creation time; "" if it is not known.
 	Identity string `json:"identity,omitempty"`
+	// Pipeline is the pipeline that writes it; "" if it is not known. Two pipelines would each write every change, into
+	// chains of their own, and neither could see the other's.
+	Pipeline string `json:"pipeline,omitempty"`
 }
 
 // Claim makes sure that the archive is m's: it creates the manifest if there is none, and refuses another's with a
-// *ForeignError. Format is set by Claim. Identities are compared only where both are known.
+// *ForeignError. Format is set by Claim. Identities and pipelines are compared only where both are known.
 func Claim(ctx context.Context, b Bucket, m Manifest) error {
 	m.Format = Format
 	have, err := ReadManifest(ctx, b)
@@ -50,11 +53,14 @@ func Claim(ctx context.Context, b Bucket, m Manifest) error {
 		return err
 	}
 	if have.Format != m.Format || have.Database != m.Database || have.Stream != m.Stream ||
-		have.Identity != m.Identity && have.Identity != "" && m.Identity != "" {
+		differ(have.Identity, m.Identity) || differ(have.Pipeline, m.Pipeline) {
 		return &ForeignError{Have: have, Want: m}
 	}
 	return nil
 }
+
+// differ compares what is known of both.
+func differ(a, b string) bool { return a != b && a != "" && b != "" }
 
 // ReadManifest reads the archive's manifest. It returns ErrNotFound if there is no archive.
 func ReadManifest(ctx context.Context, b Bucket) (Manifest, error) {

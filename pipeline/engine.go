@@ -270,6 +270,9 @@ func (e *Engine) load(ctx context.Context) error {
 	for _, pr := range snap.Progress {
 		e.progress[pr.Token] = append(e.progress[pr.Token], pr)
 	}
+	if err := e.listNewSinks(ctx, snap); err != nil {
+		return err
+	}
 	for _, sp := range snap.Partitions {
 		e.loaded[sp.Token] = true
 		if sp.State == state.Finished {
@@ -374,20 +377,25 @@ func (e *Engine) newPartition(c change.Partition) *partition {
 	return p
 }
 
-// checkpoint is where reading a partition goes on: the least checkpoint of the present sinks, or just before its start.
+// checkpoint is where reading a partition goes on: the least checkpoint of the present sinks, else of those that were
+// there before them, else just before its start.
 func (e *Engine) checkpoint(c change.Partition) change.Timestamp {
-	least, found := change.MaxTimestamp, false
+	present, any := change.MaxTimestamp, change.MaxTimestamp
 	for _, st := range e.progress[c.Token] {
+		any = min(any, st.Through)
 		for _, s := range e.sinks {
 			if s.name == st.Sink {
-				least, found = min(least, st.Through), true
+				present = min(present, st.Through)
 			}
 		}
 	}
-	if !found {
-		return c.Start - 1
+	switch {
+	case present < change.MaxTimestamp:
+		return present
+	case any < change.MaxTimestamp:
+		return any
 	}
-	return least
+	return c.Start - 1
 }
 
 // follow reads a partition to its end.

@@ -367,6 +367,117 @@ func TestLostStateRepeatsNothing(t *testing.T) {
 	}
 }
 
+// TestSinksComeAndGo checks I2 where the list of sinks changes: a new sink begins where the pipeline is and misses nothing
+// from there on, through crashes; one that left an archive behind is not let back into it.
+func TestSinksComeAndGo(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(newDice(seed), 150, 8)
+			// Only "once" at first, stopped in the middle.
+			calls := 0
+			var e *Engine
+			e = w.engine(t, func(o *Options) {
+				o.Sinks = o.Sinks[:1]
+				o.Sinks[0].Sink = memsink.NewAppender(memsink.Options{Destination: w.once, Segments: true, MaxPlace: 3, After: func(context.Context, *sinks.Batch) error {
+					if calls++; calls == 20 {
+						e.stopSoft(errStopped)
+					}
+					return nil
+				}})
+			})
+			if err := e.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			snap, err := w.store.Load(t.Context(), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Now "least" joins, is killed at once, and started again: it has everything behind the checkpoints it found.
+			began := map[string]change.Timestamp{}
+			for _, p := range snap.Progress {
+				began[p.Token] = p.Through
+			}
+			e = w.engine(t, func(o *Options) {
+				o.Sinks[1].Sink = memsink.NewWriter(memsink.Options{Destination: w.least, Before: func(context.Context, *sinks.Batch) error { e.Kill(); return errInjected }})
+			})
+			if err := e.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.engine(t, nil).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			has := map[string]bool{}
+			for _, d := range w.least.Deliveries() {
+				has[d.Change.ID()] = true
+			}
+			for token, through := range began {
+				for _, c := range w.script.parts[token].changes {
+					if c.Position.Commit > through && !has[c.ID()] {
+						t.Fatalf("I2: the new sink began in %s after %s and lacks %s", token, through, c.ID())
+					}
+				}
+			}
+		})
+	}
+	returned := 0
+	for seed := range uint64(10) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(newDice(100+seed), 150, 8)
+			run := func(from, stopAfter int) error {
+				var e *Engine
+				e = w.engine(t, func(o *Options) {
+					o.CheckpointEvery = time.Millisecond
+					o.Sinks[1].Sink = &stoppingWriter{Writer: o.Sinks[1].Sink.(sinks.Writer), left: stopAfter, stop: func() { e.stopSoft(errStopped) }}
+					o.Sinks = o.Sinks[from:]
+				})
+				return e.Run(t.Context())
+			}
+			// Both sinks, then without "once", then with it again.
+			if err := errors.Join(run(0, 10), run(1, 40)); err != nil {
+				t.Fatal(err)
+			}
+			snap, err := w.store.Load(t.Context(), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := map[string]int{}
+			for _, p := range snap.Progress {
+				rows[p.Token]++
+			}
+			lacks := slices.ContainsFunc(snap.Partitions, func(p state.Partition) bool { return p.State != state.Finished && rows[p.Token] == 1 })
+			if !lacks || w.once.Distinct() == 0 {
+				return
+			}
+			returned++
+			err = run(0, 1000)
+			if err == nil || !strings.Contains(err.Error(), "sink once") || !strings.Contains(err.Error(), "gap") {
+				t.Fatalf("a sink came back into its archive: %v", err)
+			}
+		})
+	}
+	if returned == 0 {
+		t.Error("no history had a sink return")
+	}
+}
+
+// stoppingWriter stops the engine after some calls.
+type stoppingWriter struct {
+	sinks.Writer
+	mu   sync.Mutex
+	left int
+	stop func()
+}
+
+func (s *stoppingWriter) Write(ctx context.Context, b *sinks.Batch) error {
+	s.mu.Lock()
+	s.left--
+	if s.left == 0 {
+		s.stop()
+	}
+	s.mu.Unlock()
+	return s.Writer.Write(ctx, b)
+}
+
 // TestZombieIsFenced checks I4: an engine that lost its lease stops, and its late writes repeat places but add nothing.
 func TestZombieIsFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -20,6 +20,7 @@ var Type = sinks.Type{
 		{Name: "database", Doc: "The database's full name, projects/…/instances/…/databases/…: an archive is of one database, and another's is refused."},
 		{Name: "stream", Doc: "The change stream's name: an archive is of one stream."},
 		{Name: "identity", Default: `""`, Doc: "What tells the database from another of the same name, such as its creation time. Empty compares names only."},
+		{Name: "pipeline", Default: `""`, Doc: "The pipeline that writes the archive: another's archive is refused, because both would write every change. Empty compares no names."},
 		{Name: "prefix", Default: `""`, Doc: "The folder in the bucket the archive lies in. One archive a prefix."},
 		{Name: "codec", Default: "deflate", Doc: "How segments are compressed: deflate (at its fastest level: every Avro reader knows it), snappy, zstd or none."},
 		{Name: "max_bytes", Default: "33554432", Doc: "The most memory, in bytes, the changes of one segment may take; 65536 to 1073741824. Larger segments are fewer objects and faster reads; each open one counts against the pipeline's budget. Files come out some ten times smaller."},
@@ -42,6 +43,7 @@ type Options struct {
 	Database   string   `json:"database"`
 	Stream     string   `json:"stream"`
 	Identity   string   `json:"identity"`
+	Pipeline   string   `json:"pipeline"`
 	Prefix     string   `json:"prefix"`
 	Codec      string   `json:"codec"`
 	MaxBytes   int      `json:"max_bytes"`

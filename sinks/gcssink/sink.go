@@ -97,7 +97,9 @@ func (s *Sink) Open(ctx context.Context) error {
 	// A listing tells a missing bucket from a missing object, and needs no right beyond those Append and End need.
 	_, err = client.Bucket(s.options.Bucket).Objects(ctx, &storage.Query{Prefix: s.options.Prefix + "archive.json"}).Next()
 	if err == nil || errors.Is(err, iterator.Done) {
-		err = archive.Claim(ctx, s.bucket, archive.Manifest{Database: s.options.Database, Stream: s.options.Stream, Identity: s.options.Identity})
+		err = archive.Claim(ctx, s.bucket, archive.Manifest{
+			Database: s.options.Database, Stream: s.options.Stream, Identity: s.options.Identity, Pipeline: s.options.Pipeline,
+		})
 	}
 	if err != nil {
 		return errors.Join(s.fault("open the archive", err), s.Close(ctx))
