@@ -47,7 +47,7 @@ func (t *liveTable) draw() {
 		text += n + "\n"
 	}
 	if t.screen != nil {
-		t.screen.Draw(text) // a terminal that is gone ends the process by a signal
+		_ = t.screen.Draw(text) // a terminal that is gone ends the process by a signal
 		return
 	}
 	if text != t.text { // an idle stream says nothing new

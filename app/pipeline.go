@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -102,7 +103,12 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	if c.Metrics == nil {
 		c.Metrics = metrics.New().Pipeline(c.Name) // counts, and nobody looks
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
 	opts := pipeline.Options{
+		Worker:   fmt.Sprintf("%s-%d", host, os.Getpid()),
 		Observer: c.Metrics, Order: c.Order,
 		BudgetBytes: c.BudgetBytes, CheckpointEvery: c.CheckpointEvery, DrainTimeout: c.DrainTimeout, Logger: log,
 	}

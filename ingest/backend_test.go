@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -8,8 +9,17 @@ import (
 	"testing"
 
 	"cloud.google.com/go/spanner"
-	"github.com/spanledger/spanledger/emulator/official"
+	database "cloud.google.com/go/spanner/admin/database/apiv1"
+	"cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
+	instanceadmin "cloud.google.com/go/spanner/admin/instance/apiv1"
+	"cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
 	"go.uber.org/goleak"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/spanledger/spanledger/emulator/official"
+	embedded "github.com/spanledger/spanledger/emulator/spanner"
 )
 
 // backends are the Spanners the tests run against; each answers a client of a
@@ -21,6 +31,7 @@ var backends = []struct {
 	options Options
 }{
 	{"official", openOfficial, Options{MaxTransactions: 1}},
+	{"embedded", openEmbedded, Options{}},
 }
 
 // officialEmulator is shared: each test has a database of its own.
@@ -76,10 +87,62 @@ func openOfficial(t testing.TB, ddl []string) *spanner.Client {
 	return openClient(t, p, name)
 }
 
+// openEmbedded starts an embedded Spanner for the test.
+func openEmbedded(t testing.TB, ddl []string) *spanner.Client {
+	t.Helper()
+	srv, err := embedded.Start(context.Background(), embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	options := []option.ClientOption{
+		option.WithEndpoint(srv.Addr()), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	}
+	admin, err := database.NewDatabaseAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	const instance = "projects/test/instances/ingest"
+	instances, err := instanceadmin.NewInstanceAdminClient(t.Context(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer instances.Close()
+	made, err := instances.CreateInstance(t.Context(), &instancepb.CreateInstanceRequest{
+		Parent: "projects/test", InstanceId: "ingest", Instance: &instancepb.Instance{Config: "projects/test/instanceConfigs/emulator-config", DisplayName: "ingest", NodeCount: 1},
+	})
+	if err == nil {
+		_, err = made.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := admin.CreateDatabase(t.Context(), &databasepb.CreateDatabaseRequest{
+		Parent: instance, CreateStatement: "CREATE DATABASE `ledger`", ExtraStatements: ddl,
+	})
+	if err == nil {
+		_, err = op.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openWith(t, instance+"/databases/ledger", options)
+}
+
 func openClient(t testing.TB, p *official.Process, name string) *spanner.Client {
 	t.Helper()
-	client, err := spanner.NewClientWithConfig(t.Context(), name,
-		spanner.ClientConfig{DisableNativeMetrics: true}, p.ClientOptions()...)
+	return openWith(t, name, p.ClientOptions())
+}
+
+func openWith(t testing.TB, name string, options []option.ClientOption) *spanner.Client {
+	t.Helper()
+	client, err := spanner.NewClientWithConfig(t.Context(), name, spanner.ClientConfig{DisableNativeMetrics: true}, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

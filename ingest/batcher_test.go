@@ -134,6 +134,7 @@ func TestBatcherAppendAndCancel(t *testing.T) {
 // TestBatcherTimeout: a commit that cannot happen is answered within its bound.
 func TestBatcherTimeout(t *testing.T) {
 	eachBackend(t, func(t *testing.T, s *Store) {
+		s = New(s.client, Options{MaxTransactions: 1})
 		release, err := s.acquire(t.Context()) // the only slot
 		if err != nil {
 			t.Fatal(err)

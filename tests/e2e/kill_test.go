@@ -29,7 +29,7 @@ import (
 
 var resources = app.Resources{
 	Database: "projects/e2e-project/instances/e2e/databases/ledger", StateDatabase: "projects/e2e-project/instances/e2e/databases/state",
-	Stream: "changes", Project: "e2e-project", Topic: "changes", Subscription: "check", Bucket: "archive",
+	Stream: "changes", Project: "e2e-project", Topic: "changes", Subscription: "check", Bucket: "archive", Dataset: "changes",
 }
 
 // system is a cloud in a process of its own, set up, and the pipeline to run on it.
@@ -111,6 +111,10 @@ func newSystem(t *testing.T, google bool) *system {
 			}),
 			sink("pubsub", "pubsub", map[string]any{
 				"project": resources.Project, "topic": resources.Topic, "emulator_host": s.endpoints.PubSub,
+			}),
+			sink("bigquery", "bigquery", map[string]any{
+				"project": resources.Project, "dataset": resources.Dataset, "endpoint": s.endpoints.BigQuery,
+				"grpc_endpoint": s.endpoints.BigQueryStorage, "max_delay": "50ms",
 			}),
 		},
 	}
@@ -229,6 +233,9 @@ func TestKilledAndStartedAgain(t *testing.T) {
 		ends   int
 	}{{"embedded", false, 12}, {"official", true, 5}} {
 		t.Run(c.name, func(t *testing.T) {
+			if n, err := strconv.Atoi(os.Getenv("SPANLEDGER_E2E_KILLS")); err == nil {
+				c.ends = n // for a longer proof by hand
+			}
 			began := time.Now()
 			s := newSystem(t, c.google)
 			var stopped atomic.Bool
@@ -276,12 +283,12 @@ func TestKilledAndStartedAgain(t *testing.T) {
 			if err := report.Err(); err != nil {
 				t.Fatal(err)
 			}
-			archive, messages := report.Sinks["archive"], report.Sinks["pubsub"]
-			if archive.Delivered == 0 || archive.Delivered != messages.Delivered {
-				t.Fatalf("archive %d, Pub/Sub %d", archive.Delivered, messages.Delivered)
+			archive, messages, tables := report.Sinks["archive"], report.Sinks["pubsub"], report.Sinks["bigquery"]
+			if archive.Delivered == 0 || archive.Delivered != messages.Delivered || archive.Delivered != tables.Delivered {
+				t.Fatalf("archive %d, Pub/Sub %d, BigQuery %d", archive.Delivered, messages.Delivered, tables.Delivered)
 			}
-			t.Logf("%d changes; archive: %d duplicates; Pub/Sub: %d repeats, %d of undecided order, %d graph breaks of the emulator",
-				archive.Delivered, archive.Duplicates, messages.Duplicates, messages.Undecided, messages.GraphBreaks)
+			t.Logf("%d changes; archive: %d duplicates; BigQuery: %d; Pub/Sub: %d repeats, %d of undecided order, %d graph breaks of the emulator",
+				archive.Delivered, archive.Duplicates, tables.Duplicates, messages.Duplicates, messages.Undecided, messages.GraphBreaks)
 		})
 	}
 }

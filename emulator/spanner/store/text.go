@@ -212,6 +212,9 @@ func readJSON(dec *json.Decoder, depth int) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n, ok := tok.(json.Number); ok {
+		return canonicalNumber(n)
+	}
 	delim, ok := tok.(json.Delim)
 	if !ok {
 		return tok, nil
