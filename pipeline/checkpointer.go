@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -58,6 +59,11 @@ func (e *Engine) storeProgress(ctx context.Context) {
 			// I4: another worker owns the partitions; from here on this one must not deliver.
 			e.fail(fenced)
 			e.stopHard(fenced)
+			return
+		}
+		if _, ok := errors.AsType[*state.TooLargeError](err); ok || errors.Is(err, state.ErrNoPipeline) {
+			// I11: no try can be better than this one, and changes would pile up behind it.
+			e.fail(fmt.Errorf("pipeline %s: the checkpoint can never be stored: %w", e.opts.Config.Pipeline, err))
 			return
 		}
 		if ctx.Err() != nil {

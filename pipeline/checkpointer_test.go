@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -192,4 +193,44 @@ func TestKillWhileStarting(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHopelessCheckpointStops: an error of the store that no try can cure stops the pipeline and is told; what is durable
+// is delivered again after the next start (I2, I11).
+func TestHopelessCheckpointStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(newDice(21), 60, 6)
+		hopeless := &state.TooLargeError{Pipeline: "test", Token: "P0", Size: 2, Limit: 1, Unit: "mutations"}
+		commits := 0
+		err := w.engine(t, func(o *Options) {
+			o.Store = storeFunc{w.store, func() error {
+				if commits++; commits < 3 {
+					return nil
+				}
+				return hopeless
+			}}
+		}).Run(t.Context())
+		if !errors.Is(err, hopeless) {
+			t.Fatalf("Run: %v", err)
+		}
+		if err := w.engine(t, nil).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.check(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// storeFunc fails commits when before does.
+type storeFunc struct {
+	state.Store
+	before func() error
+}
+
+func (s storeFunc) Commit(ctx context.Context, l state.Lease, u []state.Update) ([]string, error) {
+	if err := s.before(); err != nil {
+		return nil, err
+	}
+	return s.Store.Commit(ctx, l, u)
 }
