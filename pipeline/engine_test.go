@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -374,12 +375,12 @@ func TestSinksComeAndGo(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(newDice(seed), 150, 8)
 			// Only "once" at first, stopped in the middle.
-			calls := 0
+			var calls atomic.Int64
 			var e *Engine
 			e = w.engine(t, func(o *Options) {
 				o.Sinks = o.Sinks[:1]
 				o.Sinks[0].Sink = memsink.NewAppender(memsink.Options{Destination: w.once, Segments: true, MaxPlace: 3, After: func(context.Context, *sinks.Batch) error {
-					if calls++; calls == 20 {
+					if calls.Add(1) == 20 {
 						e.stopSoft(errStopped)
 					}
 					return nil
