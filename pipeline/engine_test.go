@@ -393,6 +393,28 @@ func TestSinksComeAndGo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// A joining sink is listed wherever others are before anything is read, so that no crash can move where it begins.
+			joining := w.engine(t, nil)
+			if err := joining.load(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			joining.Kill()
+			listed, err := w.store.Load(t.Context(), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := map[string]map[string]bool{}
+			for _, p := range listed.Progress {
+				if rows[p.Token] == nil {
+					rows[p.Token] = map[string]bool{}
+				}
+				rows[p.Token][p.Sink] = true
+			}
+			for _, p := range listed.Partitions {
+				if r := rows[p.Token]; p.State != state.Finished && r["once"] && !r["least"] {
+					t.Errorf("I2: the new sink is not listed in %s", p.Token)
+				}
+			}
 			// Now "least" joins, is killed at once, and started again: it has everything behind the checkpoints it found.
 			began := map[string]change.Timestamp{}
 			for _, p := range snap.Progress {
