@@ -100,10 +100,10 @@ func (p *parser) want(s string) error {
 	return p.unexpected("expected " + s)
 }
 
-// foreign are the words that begin something GoogleSQL has and this package does not.
 // operators are the symbols of expressions this dialect does not have.
 var operators = []string{"+", "-", "*", "/", "||", "(", "[", ",", "?", "."}
 
+// foreign are the words that begin something GoogleSQL has and this package does not.
 var foreign = []string{
 	"JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "GROUP", "HAVING", "UNION", "INTERSECT", "EXCEPT", "WITH", "DISTINCT", "ALL",
 	"OR", "NOT", "CASE", "QUALIFY", "WINDOW", "OVER", "TABLESAMPLE", "PIVOT", "UNPIVOT", "UNNEST", "CAST", "SAFE_CAST", "EXTRACT", "IF",
