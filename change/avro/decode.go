@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // Decode reads one record, as Append wrote it with this schema, into c and returns the bytes behind it. Every field of c is
@@ -328,18 +329,18 @@ func (d *decoder) scalar(k kind) {
 		}
 	case kindTimestamp:
 		micros := d.long()
-		if micros < minDay*86400_000_000 || micros >= (maxDay+1)*86400_000_000 {
+		if micros < rawjson.MinDay*86400_000_000 || micros >= (rawjson.MaxDay+1)*86400_000_000 {
 			d.fail(errLong)
 			return
 		}
-		d.arena = append(appendTimestamp(append(d.arena, '"'), micros), '"')
+		d.arena = append(rawjson.AppendTimestamp(append(d.arena, '"'), micros), '"')
 	case kindDate:
 		day := d.long()
-		if day < minDay || day > maxDay {
+		if day < rawjson.MinDay || day > rawjson.MaxDay {
 			d.fail(errLong)
 			return
 		}
-		d.arena = append(appendDate(append(d.arena, '"'), int(day)), '"')
+		d.arena = append(rawjson.AppendDate(append(d.arena, '"'), int(day)), '"')
 	case kindBytes:
 		d.arena = append(base64.StdEncoding.AppendEncode(append(d.arena, '"'), d.bytes()), '"')
 	case kindNumeric:
@@ -359,7 +360,7 @@ func (d *decoder) scalar(k kind) {
 			d.fail(errors.New("a string is not UTF-8"))
 			return
 		}
-		d.arena = appendJSONString(d.arena, b)
+		d.arena = rawjson.AppendString(d.arena, b)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // FuzzValue writes arbitrary bytes as the value of every type: nothing panics, nothing is lost. Either the raw field has the
@@ -57,7 +58,7 @@ func FuzzValue(f *testing.F) {
 				}
 				continue
 			}
-			if string(trim(v)) != "null" {
+			if string(rawjson.Trim(v)) != "null" {
 				if err := sameValue(col.kind, col.elem, string(v), branch(after[col.name])); err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -69,7 +70,7 @@ func FuzzValue(f *testing.F) {
 			}
 		}
 		again, err := s.Append(nil, &d)
-		if err != nil || !bytes.Equal(again, b) && string(trim(v)) != "null" {
+		if err != nil || !bytes.Equal(again, b) && string(rawjson.Trim(v)) != "null" {
 			t.Errorf("%q: written again it differs: %v", v, err)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // Schema is the Avro schema of the changes of one version of a table's schema union. It is immutable and safe for
@@ -288,7 +289,7 @@ type schemaWriter struct {
 
 func (w *schemaWriter) str(s string) { w.b = append(w.b, s...) }
 
-func (w *schemaWriter) quoted(s string) { w.b = appendJSONString(w.b, s) }
+func (w *schemaWriter) quoted(s string) { w.b = rawjson.AppendString(w.b, s) }
 
 func (w *schemaWriter) kind(k kind) string {
 	if w.canonical {
@@ -376,15 +377,15 @@ func appendType(b []byte, t *change.Type) []byte {
 	if t.Code == change.CodeUnknown && t.Name != "" {
 		code = t.Name
 	}
-	b = appendJSONString(append(b, `{"code":`...), code)
+	b = rawjson.AppendString(append(b, `{"code":`...), code)
 	if t.Elem != nil {
 		b = appendType(append(b, `,"array_element_type":`...), t.Elem)
 	}
 	if a := t.Annotation.String(); a != "" {
-		b = appendJSONString(append(b, `,"type_annotation":`...), a)
+		b = rawjson.AppendString(append(b, `,"type_annotation":`...), a)
 	}
 	if t.ProtoName != "" {
-		b = appendJSONString(append(b, `,"proto_type_fqn":`...), t.ProtoName)
+		b = rawjson.AppendString(append(b, `,"proto_type_fqn":`...), t.ProtoName)
 	}
 	return append(b, '}')
 }

@@ -1,10 +1,11 @@
 package avro
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"math"
 	"strconv"
+
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // fit says how well a typed field holds a value.
@@ -18,8 +19,8 @@ const (
 
 // appendValue writes ["null", T]; raw says that the value must stand in the raw field as well.
 func appendValue(dst []byte, col *column, v []byte) (_ []byte, raw bool) {
-	t := trim(v)
-	if isNull(t) {
+	t := rawjson.Trim(v)
+	if rawjson.IsNull(t) {
 		return append(dst, 0), false
 	}
 	mark := len(dst)
@@ -41,14 +42,14 @@ func appendValue(dst []byte, col *column, v []byte) (_ []byte, raw bool) {
 
 func appendArray(dst []byte, elem kind, v []byte) ([]byte, fit) {
 	mark, n, whole := len(dst), 0, exact
-	e := arrayOf(v)
+	e := rawjson.ArrayOf(v)
 	for {
-		item, ok := e.next()
+		item, ok := e.Next()
 		if !ok {
 			break
 		}
 		n++
-		if isNull(item) {
+		if rawjson.IsNull(item) {
 			dst = append(dst, 0)
 			continue
 		}
@@ -59,7 +60,7 @@ func appendArray(dst []byte, elem kind, v []byte) ([]byte, fit) {
 		}
 		whole = min(whole, f)
 	}
-	if e.bad {
+	if e.Bad() {
 		return dst[:mark], misfit
 	}
 	if n > 0 {
@@ -85,11 +86,11 @@ func appendScalar(dst []byte, k kind, v []byte) ([]byte, fit) {
 		// Both are strings; a bare number means the same.
 		if len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' {
 			v = v[1 : len(v)-1]
-		} else if !isNumber(v) {
+		} else if !rawjson.IsNumber(v) {
 			return dst, misfit
 		}
 		if k == kindInt {
-			i, ok := parseInt(v)
+			i, ok := rawjson.ParseInt(v)
 			if !ok {
 				return dst, misfit
 			}
@@ -103,20 +104,20 @@ func appendScalar(dst []byte, k kind, v []byte) ([]byte, fit) {
 	case kindText:
 		return dst, misfit // never an element
 	}
-	content, escaped, ok := plainString(v)
+	content, escaped, ok := rawjson.PlainString(v)
 	if !ok {
 		return dst, misfit
 	}
 	if escaped {
 		if k == kindString || k == kindJSON {
 			mark := len(dst)
-			if dst, ok = unescape(dst, v); !ok {
+			if dst, ok = rawjson.Unescape(dst, v); !ok {
 				return dst, misfit
 			}
 			return insertLong(dst, mark, int64(len(dst)-mark)), exact
 		}
 		// Only a serializer that escapes slashes in base64, or a hostile one, comes here.
-		if content, ok = unescape(make([]byte, 0, len(v)), v); !ok {
+		if content, ok = rawjson.Unescape(make([]byte, 0, len(v)), v); !ok {
 			return dst, misfit
 		}
 	}
@@ -126,7 +127,7 @@ func appendScalar(dst []byte, k kind, v []byte) ([]byte, fit) {
 	case kindBytes:
 		return appendBase64(dst, content)
 	case kindTimestamp:
-		micros, whole, ok := parseTimestamp(content)
+		micros, whole, ok := rawjson.ParseTimestamp(content)
 		if !ok {
 			return dst, misfit
 		}
@@ -135,7 +136,7 @@ func appendScalar(dst []byte, k kind, v []byte) ([]byte, fit) {
 		}
 		return appendLong(dst, micros), exact
 	case kindDate:
-		day, ok := parseDate(content)
+		day, ok := rawjson.ParseDate(content)
 		if !ok {
 			return dst, misfit
 		}
@@ -149,58 +150,20 @@ func appendScalar(dst []byte, k kind, v []byte) ([]byte, fit) {
 	return dst, misfit
 }
 
-// parseInt reads an INT64 in its one canonical form: what else digits can spell would not come back the same.
-func parseInt(v []byte) (int64, bool) {
-	digits, negative := v, false
-	if len(v) > 0 && v[0] == '-' {
-		digits, negative = v[1:], true
-	}
-	if len(digits) == 0 || len(digits) > 19 || digits[0] == '0' && (len(digits) > 1 || negative) {
-		return 0, false
-	}
-	var x uint64
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		x = x*10 + uint64(c-'0')
-	}
-	if negative {
-		return -int64(x), x <= 1<<63
-	}
-	return int64(x), x <= math.MaxInt64
-}
-
 func appendFloat(dst []byte, k kind, v []byte) ([]byte, fit) {
-	var f float64
-	switch string(v) {
-	case `"NaN"`:
-		f = math.NaN()
-	case `"Infinity"`:
-		f = math.Inf(1)
-	case `"-Infinity"`:
-		f = math.Inf(-1)
-	default:
-		if !isNumber(v) {
-			return dst, misfit
-		}
-		var err error
-		if f, err = strconv.ParseFloat(string(v), 64); err != nil {
-			return dst, misfit // beyond the greatest double
-		}
-		if f == 0 && hasDigit(v) {
-			return dst, misfit // below the least
-		}
+	f, whole, ok := rawjson.ParseFloat(v)
+	if !ok {
+		return dst, misfit
 	}
-	whole := exact
-	if len(v) > maxFloatText {
-		whole = near
+	fits := near
+	if whole {
+		fits = exact
 	}
 	if k == kindFloat64 {
 		if f != f {
 			return binary.LittleEndian.AppendUint64(dst, 0x7ff8000000000000), exact
 		}
-		return binary.LittleEndian.AppendUint64(dst, math.Float64bits(f)), whole
+		return binary.LittleEndian.AppendUint64(dst, math.Float64bits(f)), fits
 	}
 	g := float32(f)
 	if f != f {
@@ -215,45 +178,20 @@ func appendFloat(dst []byte, k kind, v []byte) ([]byte, fit) {
 			return dst, misfit
 		}
 	}
-	return binary.LittleEndian.AppendUint32(dst, math.Float32bits(g)), whole
-}
-
-// maxFloatText is the longest text 17 significant digits need, -1.7976931348623157e+308. A longer one may say more than a
-// double holds; its text is kept.
-const maxFloatText = 24
-
-// hasDigit reports whether the number's mantissa has a digit other than zero.
-func hasDigit(v []byte) bool {
-	for _, c := range v {
-		if c == 'e' || c == 'E' {
-			return false
-		}
-		if c >= '1' && c <= '9' {
-			return true
-		}
-	}
-	return false
+	return binary.LittleEndian.AppendUint32(dst, math.Float32bits(g)), fits
 }
 
 func appendBase64(dst, text []byte) ([]byte, fit) {
-	if len(text)%4 != 0 {
+	n, ok := rawjson.Base64Len(text)
+	if !ok {
 		return dst, misfit
 	}
-	n := len(text) / 4 * 3
-	for i := len(text) - 1; i >= 0 && i >= len(text)-2 && text[i] == '='; i-- {
-		n--
-	}
 	mark := len(dst)
-	dst = appendLong(dst, int64(n))
-	body := len(dst)
-	dst, err := strictBase64.AppendDecode(dst, text)
-	if err != nil || len(dst)-body != n { // the decoder skips line ends, which would not come back
+	if dst, ok = rawjson.AppendBase64(appendLong(dst, int64(n)), text); !ok {
 		return dst[:mark], misfit
 	}
 	return dst, exact
 }
-
-var strictBase64 = base64.StdEncoding.Strict()
 
 func isUUID(v []byte) bool {
 	if len(v) != 36 {

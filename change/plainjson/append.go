@@ -3,9 +3,9 @@ package plainjson
 import (
 	"bytes"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // Append appends the change's object, without a line break at its end, and returns the longer slice. It allocates only to
@@ -25,13 +25,13 @@ func Append(dst []byte, c *change.Change) ([]byte, error) {
 	dst = append(dst, `","commit_timestamp":"`...)
 	dst = p.Commit.Time().AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
 	dst = append(dst, `","transaction":`...)
-	dst = appendString(dst, p.Transaction)
+	dst = rawjson.AppendString(dst, p.Transaction)
 	dst = append(dst, `,"sequence":`...)
-	dst = appendString(dst, p.Sequence)
+	dst = rawjson.AppendString(dst, p.Sequence)
 	dst = append(dst, `,"mod":`...)
 	dst = strconv.AppendInt(dst, int64(p.Mod), 10)
 	dst = append(dst, `,"table":`...)
-	dst = appendString(dst, c.Table.Name)
+	dst = rawjson.AppendString(dst, c.Table.Name)
 	dst = append(dst, `,"op":"`...)
 	dst = append(dst, c.Op.String()...)
 	dst = append(dst, `","capture":"`...)
@@ -39,7 +39,7 @@ func Append(dst []byte, c *change.Change) ([]byte, error) {
 	dst = append(dst, '"')
 	if c.Tag != "" {
 		dst = append(dst, `,"tag":`...)
-		dst = appendString(dst, c.Tag)
+		dst = rawjson.AppendString(dst, c.Tag)
 	}
 	if c.System {
 		dst = append(dst, `,"system":true`...)
@@ -89,7 +89,7 @@ func appendMember(dst []byte, first bool, name string, v change.Value) []byte {
 	if !first {
 		dst = append(dst, ',')
 	}
-	dst = append(appendString(dst, name), ':')
+	dst = append(rawjson.AppendString(dst, name), ':')
 	if len(v) == 0 {
 		return append(dst, "null"...) // a key value that is missing; Append's callers have checked rows
 	}
@@ -104,39 +104,4 @@ func appendMember(dst []byte, first bool, name string, v change.Value) []byte {
 		dst = append(dst, b)
 	}
 	return dst
-}
-
-const hexDigits = "0123456789abcdef"
-
-// appendString appends s as a JSON string; bytes that are not UTF-8 become U+FFFD.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	from := 0
-	for i := 0; i < len(s); {
-		b := s[i]
-		if b >= 0x20 && b != '"' && b != '\\' && b < utf8.RuneSelf {
-			i++
-			continue
-		}
-		size := 1
-		if b >= utf8.RuneSelf {
-			var r rune
-			if r, size = utf8.DecodeRuneInString(s[i:]); r != utf8.RuneError || size > 1 {
-				i += size
-				continue
-			}
-		}
-		dst = append(dst, s[from:i]...)
-		switch {
-		case b == '"' || b == '\\':
-			dst = append(dst, '\\', b)
-		case b < 0x20:
-			dst = append(dst, '\\', 'u', '0', '0', hexDigits[b>>4], hexDigits[b&15])
-		default:
-			dst = append(dst, "\ufffd"...)
-		}
-		i += size
-		from = i
-	}
-	return append(append(dst, s[from:]...), '"')
 }

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // encoder turns changes into rows in protobuf's wire form, straight from the raw JSON; layout.descriptor describes what it
@@ -106,10 +107,10 @@ func (e *encoder) appendColumn(dst []byte, col *column, v []byte) []byte {
 	f := exact
 	switch {
 	case col.repeated:
-		dst, f = e.appendArray(dst, col, trim(v)) // NULL is a misfit: a repeated column has no NULL, only nothing
-	case !isNull(v):
+		dst, f = e.appendArray(dst, col, rawjson.Trim(v)) // NULL is a misfit: a repeated column has no NULL, only nothing
+	case !rawjson.IsNull(v):
 		mark := len(dst)
-		dst, f = e.appendValue(dst, col, trim(v))
+		dst, f = e.appendValue(dst, col, rawjson.Trim(v))
 		if f == misfit {
 			dst = dst[:mark]
 		}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // The position columns' numbers in the row message; the table's own columns follow. The first fifteen take one byte.
@@ -153,7 +154,7 @@ func plan(t *change.Table, have bigquery.Schema) (l *layout, add bigquery.Schema
 			return nil, nil, fmt.Errorf("table %s has two columns named %q", t.Name, c.Name)
 		}
 		seen[c.Name] = true
-		col := column{index: i, name: c.Name, quoted: append(appendJSONString(nil, c.Name), ':')}
+		col := column{index: i, name: c.Name, quoted: append(rawjson.AppendString(nil, c.Name), ':')}
 		col.kind, col.repeated = kindOf(c.Type)
 		p := place{c.Name, kinds[col.kind].field, col.repeated}
 		name, ok := known[p]

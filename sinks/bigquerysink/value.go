@@ -1,13 +1,14 @@
 package bigquerysink
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"math"
 	"strconv"
-	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // fit says how well a typed column holds a value.
@@ -19,19 +20,30 @@ const (
 	exact             // wholly
 )
 
+// fits is how well a column holds a value that it holds at all (ok), and wholly (whole).
+func fits(whole, ok bool) fit {
+	switch {
+	case !ok:
+		return misfit
+	case !whole:
+		return near
+	}
+	return exact
+}
+
 // appendArray writes the elements of an array. NULL elements and a NULL array, which a repeated column cannot hold, leave
 // it empty.
 func (e *encoder) appendArray(dst []byte, col *column, v []byte) ([]byte, fit) {
 	mark, whole := len(dst), exact
-	items := arrayOf(v)
-	for item, ok := items.next(); ok; item, ok = items.next() {
+	items := rawjson.ArrayOf(v)
+	for item, ok := items.Next(); ok; item, ok = items.Next() {
 		var f fit
 		if dst, f = e.appendValue(dst, col, item); f == misfit {
 			return dst[:mark], misfit
 		}
 		whole = min(whole, f)
 	}
-	if items.bad {
+	if items.Bad() {
 		return dst[:mark], misfit
 	}
 	return dst, whole
@@ -42,7 +54,7 @@ func (e *encoder) appendValue(dst []byte, col *column, v []byte) ([]byte, fit) {
 	dst = protowire.AppendVarint(dst, col.tag)
 	switch col.kind {
 	case kindText:
-		if !validText(v) {
+		if !utf8.Valid(v) {
 			return dst, misfit
 		}
 		return protowire.AppendBytes(dst, v), exact
@@ -55,10 +67,10 @@ func (e *encoder) appendValue(dst []byte, col *column, v []byte) ([]byte, fit) {
 		}
 		return dst, misfit
 	case kindFloat:
-		f, fits := parseFloat(v)
-		return protowire.AppendFixed64(dst, math.Float64bits(f)), fits
+		f, whole, ok := rawjson.ParseFloat(v)
+		return protowire.AppendFixed64(dst, math.Float64bits(f)), fits(whole, ok)
 	case kindInt:
-		i, ok := parseInt(unquote(v))
+		i, ok := rawjson.ParseInt(unquote(v))
 		if !ok {
 			return dst, misfit
 		}
@@ -83,10 +95,10 @@ func (e *encoder) appendValue(dst []byte, col *column, v []byte) ([]byte, fit) {
 	case kindBytes:
 		return appendBase64(dst, content)
 	case kindTimestamp:
-		micros, f := parseTimestamp(content)
-		return protowire.AppendVarint(dst, uint64(micros)), f
+		micros, whole, ok := rawjson.ParseTimestamp(content)
+		return protowire.AppendVarint(dst, uint64(micros)), fits(whole, ok)
 	case kindDate:
-		day, ok := parseDate(content)
+		day, ok := rawjson.ParseDate(content)
 		if !ok {
 			return dst, misfit
 		}
@@ -97,9 +109,9 @@ func (e *encoder) appendValue(dst []byte, col *column, v []byte) ([]byte, fit) {
 
 // text is the content of a JSON string, in e.scratch if it has escapes.
 func (e *encoder) text(v []byte) ([]byte, bool) {
-	content, escaped, ok := plainString(v)
+	content, escaped, ok := rawjson.PlainString(v)
 	if escaped {
-		e.scratch, ok = unescape(e.scratch[:0], v)
+		e.scratch, ok = rawjson.Unescape(e.scratch[:0], v)
 		content = e.scratch
 	}
 	return content, ok
@@ -111,66 +123,6 @@ func unquote(v []byte) []byte {
 		return v[1 : len(v)-1]
 	}
 	return v
-}
-
-// parseInt reads an INT64 in its one canonical form: what else digits can spell would not come back the same.
-func parseInt(v []byte) (int64, bool) {
-	digits, negative := v, false
-	if len(v) > 0 && v[0] == '-' {
-		digits, negative = v[1:], true
-	}
-	if len(digits) == 0 || len(digits) > 19 || digits[0] == '0' && (len(digits) > 1 || negative) {
-		return 0, false
-	}
-	var x uint64
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		x = x*10 + uint64(c-'0')
-	}
-	if negative {
-		return -int64(x), x <= 1<<63
-	}
-	return int64(x), x <= math.MaxInt64
-}
-
-// maxFloatText is the longest text 17 significant digits need. A longer one may say more than a double holds.
-const maxFloatText = len("-1.7976931348623157e+308")
-
-func parseFloat(v []byte) (float64, fit) {
-	switch string(v) {
-	case `"NaN"`:
-		return math.NaN(), exact
-	case `"Infinity"`:
-		return math.Inf(1), exact
-	case `"-Infinity"`:
-		return math.Inf(-1), exact
-	}
-	if !isNumber(v) {
-		return 0, misfit
-	}
-	f, err := strconv.ParseFloat(string(v), 64)
-	if err != nil || f == 0 && hasDigit(v) { // beyond the greatest double, or below the least
-		return 0, misfit
-	}
-	if len(v) > maxFloatText {
-		return f, near
-	}
-	return f, exact
-}
-
-// hasDigit reports whether the number's mantissa has a digit other than zero.
-func hasDigit(v []byte) bool {
-	for _, c := range v {
-		if c == 'e' || c == 'E' {
-			return false
-		}
-		if c >= '1' && c <= '9' {
-			return true
-		}
-	}
-	return false
 }
 
 // appendDecimal writes a plain decimal that has no more digits before and behind the point than the column, as text.
@@ -198,69 +150,15 @@ func appendDecimal(dst, v []byte, whole, fraction int) ([]byte, fit) {
 	return protowire.AppendBytes(dst, v), exact
 }
 
-var strictBase64 = base64.StdEncoding.Strict()
-
 func appendBase64(dst, text []byte) ([]byte, fit) {
-	n := len(text) / 4 * 3
-	for i := len(text) - 1; i >= 0 && i >= len(text)-2 && text[i] == '='; i-- {
-		n--
-	}
-	if len(text)%4 != 0 || n < 0 {
+	n, ok := rawjson.Base64Len(text)
+	if !ok {
 		return dst, misfit
 	}
-	dst = protowire.AppendVarint(dst, uint64(n))
-	body := len(dst)
-	dst, err := strictBase64.AppendDecode(dst, text)
-	if err != nil || len(dst)-body != n { // the decoder skips line ends, which would not come back
+	if dst, ok = rawjson.AppendBase64(protowire.AppendVarint(dst, uint64(n)), text); !ok {
 		return dst, misfit
 	}
 	return dst, exact
-}
-
-// BigQuery's TIMESTAMP and DATE are of the years 1 to 9999, as Spanner's are.
-var (
-	minTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
-	maxTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
-)
-
-func parseTimestamp(v []byte) (int64, fit) {
-	var t time.Time
-	if err := t.UnmarshalText(v); err != nil {
-		return 0, misfit
-	}
-	micros := t.Unix()*1_000_000 + int64(t.Nanosecond()/1000)
-	if micros < minTime || micros >= maxTime {
-		return 0, misfit
-	}
-	if t.Nanosecond()%1000 != 0 {
-		return micros, near
-	}
-	return micros, exact
-}
-
-// parseDate reads YYYY-MM-DD as days since 1970-01-01.
-func parseDate(v []byte) (int64, bool) {
-	if len(v) != len("2006-01-02") || v[4] != '-' || v[7] != '-' {
-		return 0, false
-	}
-	number := func(v []byte) (n int) {
-		for _, c := range v {
-			if c < '0' || c > '9' {
-				return -1
-			}
-			n = n*10 + int(c-'0')
-		}
-		return n
-	}
-	year, month, day := number(v[:4]), number(v[5:7]), number(v[8:])
-	if year < 1 || month < 1 || day < 1 {
-		return 0, false
-	}
-	t := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	if t.Day() != day || int(t.Month()) != month { // it had fewer days
-		return 0, false
-	}
-	return t.Unix() / 86400, true
 }
 
 // deepestJSON is the nesting BigQuery's JSON takes.
@@ -321,11 +219,11 @@ func numberFits(v []byte) bool {
 	if digits <= 15 && !exponent {
 		return true
 	}
-	if _, ok := parseInt(v); ok {
+	if _, ok := rawjson.ParseInt(v); ok {
 		return true
 	}
-	f, fits := parseFloat(v)
-	if fits != exact {
+	f, whole, ok := rawjson.ParseFloat(v)
+	if !ok || !whole {
 		return false
 	}
 	if digits <= 15 {

@@ -1,15 +1,12 @@
-package avro
+package rawjson
 
 import (
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
-// The scanner reads the JSON values Spanner sends. It decides by itself what is well-formed where the result depends on it,
-// and answers false for the rest, which then goes to the raw field.
-
-// trim drops JSON white space at both ends.
-func trim(v []byte) []byte {
+// Trim drops JSON white space at both ends of v; the result is part of v.
+func Trim(v []byte) []byte {
 	for len(v) > 0 && isSpace(v[0]) {
 		v = v[1:]
 	}
@@ -21,12 +18,12 @@ func trim(v []byte) []byte {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 
-func isNull(v []byte) bool {
-	return len(v) == 4 && v[0] == 'n' && v[1] == 'u' && v[2] == 'l' && v[3] == 'l'
-}
+// IsNull reports whether v, trimmed, is NULL.
+func IsNull(v []byte) bool { return string(v) == "null" }
 
-// plainString is the content of a JSON string without escapes; escaped says that v is a string with some, for unescape.
-func plainString(v []byte) (content []byte, escaped, ok bool) {
+// PlainString is the content of a JSON string without escapes, part of v. escaped says that v has some: it may be a string, and
+// Unescape reads it. What is neither is not ok.
+func PlainString(v []byte) (content []byte, escaped, ok bool) {
 	if len(v) < 2 || v[0] != '"' || v[len(v)-1] != '"' {
 		return nil, false, false
 	}
@@ -47,9 +44,9 @@ func plainString(v []byte) (content []byte, escaped, ok bool) {
 	return content, false, true
 }
 
-// unescape appends the content of a JSON string. It refuses what is not one, and half a surrogate pair, which no UTF-8
-// text can hold.
-func unescape(dst, v []byte) ([]byte, bool) {
+// Unescape appends the content of a JSON string to dst, in UTF-8. It refuses what is not one, and half a surrogate pair, which no
+// UTF-8 text can hold; dst is as it was then.
+func Unescape(dst, v []byte) ([]byte, bool) {
 	if len(v) < 2 || v[0] != '"' || v[len(v)-1] != '"' {
 		return dst, false
 	}
@@ -132,8 +129,8 @@ func hex4(v []byte) (rune, bool) {
 	return r, true
 }
 
-// isNumber reports whether v is a JSON number: the grammar is narrower than strconv's.
-func isNumber(v []byte) bool {
+// IsNumber reports whether v is a JSON number: the grammar is narrower than strconv's.
+func IsNumber(v []byte) bool {
 	i := 0
 	digits := func() bool {
 		start := i
@@ -166,67 +163,4 @@ func isNumber(v []byte) bool {
 		}
 	}
 	return i == len(v)
-}
-
-// elements walks over a JSON array of scalars.
-type elements struct {
-	rest []byte
-	bad  bool
-	more bool // an element must follow
-}
-
-// arrayOf begins a walk; bad says that v is no array.
-func arrayOf(v []byte) elements {
-	if len(v) < 2 || v[0] != '[' || v[len(v)-1] != ']' {
-		return elements{bad: true}
-	}
-	return elements{rest: trim(v[1 : len(v)-1])}
-}
-
-// next is the next element's text, or false at the end or when the array is malformed; then bad tells which.
-func (e *elements) next() ([]byte, bool) {
-	if e.bad || len(e.rest) == 0 {
-		e.bad = e.bad || e.more
-		return nil, false
-	}
-	n := scalarLen(e.rest)
-	if n == 0 {
-		e.bad = true
-		return nil, false
-	}
-	elem := e.rest[:n]
-	e.rest = trim(e.rest[n:])
-	e.more = false
-	if len(e.rest) > 0 {
-		if e.rest[0] != ',' {
-			e.bad = true
-			return nil, false
-		}
-		e.rest, e.more = trim(e.rest[1:]), true
-	}
-	return elem, true
-}
-
-// scalarLen is the length of the scalar v begins with, 0 if it begins with none. What is inside is the reader's to check.
-func scalarLen(v []byte) int {
-	if v[0] == '"' {
-		for i := 1; i < len(v); i++ {
-			switch v[i] {
-			case '\\':
-				i++
-			case '"':
-				return i + 1
-			}
-		}
-		return 0
-	}
-	for i, c := range v {
-		switch {
-		case c == ',' || isSpace(c):
-			return i
-		case c == '[' || c == ']' || c == '{' || c == '}' || c == '"':
-			return 0
-		}
-	}
-	return len(v)
 }

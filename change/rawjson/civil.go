@@ -1,10 +1,11 @@
-package avro
+package rawjson
 
 // Dates and times by the proleptic Gregorian calendar, as Spanner counts them: years 1 to 9999, no leap seconds.
 
+// The first and last day, in days since 1970-01-01.
 const (
-	minDay = -719162 // 0001-01-01
-	maxDay = 2932896 // 9999-12-31
+	MinDay = -719162 // 0001-01-01
+	MaxDay = 2932896 // 9999-12-31
 )
 
 // number reads n digits at the start of v.
@@ -26,8 +27,8 @@ func leap(year int) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0
 
 var daysBefore = [...]int{0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365}
 
-// parseDate reads YYYY-MM-DD as days since 1970-01-01.
-func parseDate(v []byte) (int, bool) {
+// ParseDate reads YYYY-MM-DD as days since 1970-01-01.
+func ParseDate(v []byte) (int, bool) {
 	if len(v) != 10 || v[4] != '-' || v[7] != '-' {
 		return 0, false
 	}
@@ -50,12 +51,12 @@ func parseDate(v []byte) (int, bool) {
 		return 0, false
 	}
 	y := year - 1
-	return minDay + y*365 + y/4 - y/100 + y/400 + before + day - 1, true
+	return MinDay + y*365 + y/4 - y/100 + y/400 + before + day - 1, true
 }
 
-// appendDate writes a day of minDay..maxDay as YYYY-MM-DD.
-func appendDate(dst []byte, day int) []byte {
-	n := day - minDay
+// AppendDate appends a day of MinDay..MaxDay as YYYY-MM-DD.
+func AppendDate(dst []byte, day int) []byte {
+	n := day - MinDay
 	year := 1 + n/146097*400
 	n %= 146097
 	for _, span := range [...]struct{ days, years, most int }{{36524, 100, 3}, {1461, 4, 24}, {365, 1, 3}} {
@@ -89,12 +90,12 @@ func appendDigits(dst []byte, x, n int) []byte {
 	return dst
 }
 
-// parseTimestamp reads RFC 3339 as microseconds since 1970, floored; exact says that nothing was cut off.
-func parseTimestamp(v []byte) (micros int64, exact, ok bool) {
+// ParseTimestamp reads RFC 3339 as microseconds since 1970, floored; exact says that nothing was cut off.
+func ParseTimestamp(v []byte) (micros int64, exact, ok bool) {
 	if len(v) < len("2006-01-02T15:04:05Z") || v[10] != 'T' || v[13] != ':' || v[16] != ':' {
 		return 0, false, false
 	}
-	day, ok1 := parseDate(v[:10])
+	day, ok1 := ParseDate(v[:10])
 	hour, ok2 := number(v[11:], 2)
 	minute, ok3 := number(v[14:], 2)
 	second, ok4 := number(v[17:], 2)
@@ -137,20 +138,20 @@ func parseTimestamp(v []byte) (micros int64, exact, ok bool) {
 		return 0, false, false
 	}
 	micros = (int64(day)*86400+int64(hour*3600+(minute-offset)*60+second))*1_000_000 + int64(fraction)
-	if micros < minDay*86400_000_000 || micros >= (maxDay+1)*86400_000_000 {
+	if micros < MinDay*86400_000_000 || micros >= (MaxDay+1)*86400_000_000 {
 		return 0, false, false
 	}
 	return micros, exact, true
 }
 
-// appendTimestamp writes RFC 3339 in UTC, the fraction only as needed. micros is in the years 1 to 9999.
-func appendTimestamp(dst []byte, micros int64) []byte {
+// AppendTimestamp appends RFC 3339 in UTC, the fraction only as needed. micros, since 1970, is in the years 1 to 9999.
+func AppendTimestamp(dst []byte, micros int64) []byte {
 	day := micros / 86400_000_000
 	rest := micros % 86400_000_000
 	if rest < 0 {
 		day, rest = day-1, rest+86400_000_000
 	}
-	dst = appendDate(dst, int(day))
+	dst = AppendDate(dst, int(day))
 	seconds, fraction := int(rest/1_000_000), int(rest%1_000_000)
 	dst = appendDigits(append(dst, 'T'), seconds/3600, 2)
 	dst = appendDigits(append(dst, ':'), seconds/60%60, 2)
