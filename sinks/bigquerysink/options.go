@@ -125,28 +125,13 @@ func (o Options) check() (config, error) {
 	}
 	require(c.Delivery == ExactlyOnce || c.Delivery == AtLeastOnce, "delivery: %q is not one of %s, %s", c.Delivery, ExactlyOnce, AtLeastOnce)
 	require(c.Lanes == 0 || c.Delivery == AtLeastOnce, "lanes: only delivery %s has lanes to choose", AtLeastOnce)
-	for _, n := range []struct {
-		name        string
-		value       *int
-		normal      int
-		least, most int
-	}{
-		{"lanes", &c.Lanes, 4, 1, 64},
-		{"max_changes", &c.MaxChanges, 20_000, 1, 1_000_000},
-		{"max_bytes", &c.MaxBytes, 8 << 20, 64 << 10, 256 << 20},
-	} {
-		if *n.value == 0 {
-			*n.value = n.normal
-		}
-		require(*n.value >= n.least && *n.value <= n.most, "%s: %d is outside %d to %d", n.name, *n.value, n.least, n.most)
-	}
-	c.maxDelay = 100 * time.Millisecond
-	if c.MaxDelay != "" {
-		d, err := time.ParseDuration(c.MaxDelay)
-		require(err == nil && d >= 0 && d <= 5*time.Minute, "max_delay: %q is not a duration from 0s to 5m", c.MaxDelay)
-		c.maxDelay = d
-	}
-	errs = append(errs, c.endpoints())
+	var err error
+	c.maxDelay, err = sinks.Delay("max_delay", c.MaxDelay, 100*time.Millisecond, 5*time.Minute)
+	errs = append(errs, err,
+		sinks.Count("lanes", &c.Lanes, 4, 1, 64),
+		sinks.Count("max_changes", &c.MaxChanges, 20_000, 1, 1_000_000),
+		sinks.Count("max_bytes", &c.MaxBytes, 8<<20, 64<<10, 256<<20),
+		c.endpoints())
 	return c, errors.Join(errs...)
 }
 

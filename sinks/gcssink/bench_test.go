@@ -94,7 +94,7 @@ func BenchmarkAppend(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(discard))
 	defer server.Close()
 	chain, changes := benchChanges(10_000)
-	o := DefaultOptions()
+	o := Options{}
 	o.Bucket, o.Database, o.Stream, o.Endpoint = testBucket, "d", "s", server.URL
 	s, err := New("bench", o)
 	if err != nil {

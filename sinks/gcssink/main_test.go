@@ -67,7 +67,7 @@ func newWorld(t tester, dir string) *world {
 }
 
 func (w *world) options() Options {
-	o := DefaultOptions()
+	o := Options{}
 	o.Bucket, o.Prefix, o.Database, o.Stream, o.Endpoint = testBucket, testPrefix, "projects/p/instances/i/databases/d", "s", "http://"+w.server.Addr()
 	return o
 }

@@ -4,8 +4,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spanledger/spanledger/archive"
+	"github.com/spanledger/spanledger/change/avro"
 	"github.com/spanledger/spanledger/sinks"
 )
 
@@ -88,10 +90,13 @@ func TestManifestBytes(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	good := DefaultOptions()
-	good.Bucket, good.Database, good.Stream = "b", "d", "s"
-	if _, err := New("n", good); err != nil {
-		t.Error(err)
+	good := Options{Bucket: "b", Database: "d", Stream: "s"}
+	s, err := New("n", good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Spec(); got.MaxBytes != 32<<20 || got.MaxChanges != 100_000 || got.MaxDelay != time.Minute || s.codec != avro.Deflate {
+		t.Errorf("defaults: %+v", got)
 	}
 	for says, spoil := range map[string]func(o *Options){
 		"bucket":       func(o *Options) { o.Bucket = "gs://b" },
@@ -100,8 +105,8 @@ func TestOptions(t *testing.T) {
 		"prefix":       func(o *Options) { o.Prefix = "/a" },
 		"two in a row": func(o *Options) { o.Prefix = "a//b" },
 		"max_bytes":    func(o *Options) { o.MaxBytes = 1 },
-		"max_changes":  func(o *Options) { o.MaxChanges = 0 },
-		"max_delay":    func(o *Options) { o.MaxDelay = -1 },
+		"max_changes":  func(o *Options) { o.MaxChanges = -1 },
+		"max_delay":    func(o *Options) { o.MaxDelay = "-1s" },
 		"endpoint":     func(o *Options) { o.Endpoint = "127.0.0.1:1" },
 		"codec":        func(o *Options) { o.Codec = "zip" },
 	} {

@@ -29,7 +29,7 @@ var Type = sinks.Type{
 		{Name: "endpoint", Default: `""`, Doc: "The address of another Cloud Storage, such as an emulator's http://127.0.0.1:4443, which is used without credentials; https addresses with them. Empty means Google's, or STORAGE_EMULATOR_HOST where that is set."},
 	},
 	New: func(name string, decode func(into any) error) (sinks.Sink, error) {
-		o := DefaultOptions()
+		var o Options
 		if err := decode(&o); err != nil {
 			return nil, err
 		}
@@ -37,40 +37,23 @@ var Type = sinks.Type{
 	},
 }
 
-// Options configure a sink; Type.Options says what each means.
+// Options configure a sink; Type.Options says what each means. Zero values take the defaults.
 type Options struct {
-	Bucket     string   `json:"bucket"`
-	Database   string   `json:"database"`
-	Stream     string   `json:"stream"`
-	Identity   string   `json:"identity"`
-	Pipeline   string   `json:"pipeline"`
-	Prefix     string   `json:"prefix"`
-	Codec      string   `json:"codec"`
-	MaxBytes   int      `json:"max_bytes"`
-	MaxChanges int      `json:"max_changes"`
-	MaxDelay   Duration `json:"max_delay"`
-	Endpoint   string   `json:"endpoint"`
+	Bucket     string `json:"bucket"`
+	Database   string `json:"database"`
+	Stream     string `json:"stream"`
+	Identity   string `json:"identity"`
+	Pipeline   string `json:"pipeline"`
+	Prefix     string `json:"prefix"`
+	Codec      string `json:"codec"`
+	MaxBytes   int    `json:"max_bytes"`
+	MaxChanges int    `json:"max_changes"`
+	MaxDelay   string `json:"max_delay"`
+	Endpoint   string `json:"endpoint"`
 }
 
-// DefaultOptions are the options' defaults; bucket, database and stream have none.
-func DefaultOptions() Options {
-	return Options{Codec: "deflate", MaxBytes: 32 << 20, MaxChanges: 100_000, MaxDelay: Duration(time.Minute)}
-}
-
-// Duration is a time.Duration written like 1m30s.
-type Duration time.Duration
-
-// UnmarshalText reads the form of time.ParseDuration.
-func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	*d = Duration(v)
-	return err
-}
-
-// MarshalText writes the form of time.Duration's String.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-func (o *Options) check() (avro.Codec, error) {
+// check fills in the defaults and answers the codec and how long a segment may stay open.
+func (o *Options) check() (avro.Codec, time.Duration, error) {
 	var errs []error
 	require := func(ok bool, format string, args ...any) {
 		if !ok {
@@ -82,12 +65,16 @@ func (o *Options) check() (avro.Codec, error) {
 	require(o.Stream != "", "stream: required")
 	require(len(o.Prefix) <= 400, "prefix: %d bytes, at most 400, so that names stay below Cloud Storage's 1,024", len(o.Prefix))
 	require(!strings.HasPrefix(o.Prefix, "/") && !strings.Contains(o.Prefix, "//"), "prefix %q: it must not begin with a slash or have two in a row", o.Prefix)
-	require(o.MaxBytes >= 64<<10 && o.MaxBytes <= 1<<30, "max_bytes %d: must be from 65536 to 1073741824", o.MaxBytes)
-	require(o.MaxChanges >= 1 && o.MaxChanges <= 10_000_000, "max_changes %d: must be from 1 to 10000000", o.MaxChanges)
-	require(o.MaxDelay >= 0 && o.MaxDelay <= Duration(time.Hour), "max_delay %s: must be from 0s to 1h", time.Duration(o.MaxDelay))
+	delay, err := sinks.Delay("max_delay", o.MaxDelay, time.Minute, time.Hour)
+	errs = append(errs, err,
+		sinks.Count("max_bytes", &o.MaxBytes, 32<<20, 64<<10, 1<<30),
+		sinks.Count("max_changes", &o.MaxChanges, 100_000, 1, 10_000_000))
 	if o.Endpoint != "" {
 		u, err := url.Parse(o.Endpoint)
 		require(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", "endpoint %q: give a URL such as http://127.0.0.1:4443", o.Endpoint)
+	}
+	if o.Codec == "" {
+		o.Codec = string(avro.Deflate)
 	}
 	codec, err := avro.ParseCodec(o.Codec)
 	if err != nil {
@@ -96,5 +83,5 @@ func (o *Options) check() (avro.Codec, error) {
 	if o.Prefix != "" && !strings.HasSuffix(o.Prefix, "/") {
 		o.Prefix += "/"
 	}
-	return codec, errors.Join(errs...)
+	return codec, delay, errors.Join(errs...)
 }

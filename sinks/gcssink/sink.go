@@ -26,6 +26,8 @@ type Sink struct {
 	name    string
 	options Options
 	codec   avro.Codec
+	// maxDelay is how long a segment may stay open.
+	maxDelay time.Duration
 
 	// transport carries requests to a plain http endpoint; a test may put its own in its place.
 	transport http.RoundTripper
@@ -42,12 +44,12 @@ type Sink struct {
 // New makes a sink; it does not touch the network. name is the sink's name in its pipeline. Errors name every option that
 // is wrong.
 func New(name string, o Options) (*Sink, error) {
-	codec, err := o.check()
+	codec, delay, err := o.check()
 	if err != nil {
 		return nil, err
 	}
 	return &Sink{
-		name: name, options: o, codec: codec,
+		name: name, options: o, codec: codec, maxDelay: delay,
 		backoff: gax.Backoff{Initial: 200 * time.Millisecond, Max: 5 * time.Second, Multiplier: 2},
 		schemas: map[*change.Table]*avro.Schema{}, stored: map[string]bool{}, proved: map[change.Chain]struct{}{},
 	}, nil
@@ -59,7 +61,7 @@ func (s *Sink) Spec() sinks.Spec {
 		LaneBy:     sinks.LaneByChain,
 		MaxChanges: s.options.MaxChanges,
 		MaxBytes:   s.options.MaxBytes,
-		MaxDelay:   time.Duration(s.options.MaxDelay),
+		MaxDelay:   s.maxDelay,
 		// A segment of the largest size over a slow link, and the listing of a table's whole archive, take their time.
 		WriteTimeout: 5 * time.Minute,
 	}

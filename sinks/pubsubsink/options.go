@@ -98,33 +98,17 @@ func (o Options) check() (config, error) {
 	if err := c.checkTopic(); err != nil {
 		return c, err
 	}
-	for _, n := range []struct {
-		name        string
-		value       *int
-		normal      int
-		least, most int
-	}{
-		{"ordering_buckets", &c.OrderingBuckets, 256, 1, 65536},
-		{"lanes", &c.Lanes, 8, 1, 256},
-		{"requests", &c.Requests, 32, 1, 256},
-		{"max_changes", &c.MaxChanges, 4000, 1, 1_000_000},
-		{"max_bytes", &c.MaxBytes, 8 << 20, 1, 1 << 30},
-	} {
-		if *n.value == 0 {
-			*n.value = n.normal
-		}
-		if *n.value < n.least || *n.value > n.most {
-			return c, fmt.Errorf("%s: %d is outside %d to %d", n.name, *n.value, n.least, n.most)
-		}
-	}
-	if o.MaxDelay != "" {
-		d, err := time.ParseDuration(o.MaxDelay)
-		if err != nil || d < 0 || d > time.Minute {
-			return c, fmt.Errorf("max_delay: %q is not a duration from 0s to 1m", o.MaxDelay)
-		}
-		c.maxDelay = d
-	}
 	var err error
+	c.maxDelay, err = sinks.Delay("max_delay", c.MaxDelay, 0, time.Minute)
+	err = errors.Join(err,
+		sinks.Count("ordering_buckets", &c.OrderingBuckets, 256, 1, 65536),
+		sinks.Count("lanes", &c.Lanes, 8, 1, 256),
+		sinks.Count("requests", &c.Requests, 32, 1, 256),
+		sinks.Count("max_changes", &c.MaxChanges, 4000, 1, 1_000_000),
+		sinks.Count("max_bytes", &c.MaxBytes, 8<<20, 1, 1<<30))
+	if err != nil {
+		return c, err
+	}
 	if c.ordering, err = parseOrdering(o.Ordering, c.OrderingBuckets); err != nil {
 		return c, fmt.Errorf("ordering: %w", err)
 	}
