@@ -173,6 +173,54 @@ func TestEveryChangeOnceInOrder(t *testing.T) {
 	})
 }
 
+// runToEnd runs an engine until every partition has finished, and makes a standstill an error that shows who waits for whom:
+// time is synctest's, so a pipeline that waits for ever would otherwise tick through the ages until the test times out.
+func runToEnd(t *testing.T, e *Engine) error {
+	var standstill error
+	late := time.AfterFunc(24*time.Hour, func() {
+		standstill = fmt.Errorf("I10: the pipeline stands still: %s", e.describe())
+		e.Kill()
+	})
+	defer late.Stop()
+	return errors.Join(e.Run(t.Context()), standstill)
+}
+
+// describe shows what each partition, each lane and the budget wait for.
+func (e *Engine) describe() string {
+	var b strings.Builder
+	used, waiting := e.budget.inUse()
+	fmt.Fprintf(&b, "budget %d of %d, %d waiting\n", used, e.opts.BudgetBytes, waiting)
+	e.mu.Lock()
+	for token, start := range e.waiting {
+		fmt.Fprintf(&b, "%s waits for its parents, start %d\n", token, start)
+	}
+	for token, p := range e.running {
+		fmt.Fprintf(&b, "%s of %v read through %d, ended %v, overdrawn %v:", token, p.Parents, p.through.Load(), p.hasEnded(), p.overdrawn.Load())
+		for _, pr := range p.progress {
+			pr.mu.Lock()
+			fmt.Fprintf(&b, " %s stored %d tracked %d open %d", pr.sink.name, pr.stored, pr.tracker.through, len(pr.tracker.open))
+			pr.mu.Unlock()
+		}
+		b.WriteByte('\n')
+	}
+	e.mu.Unlock()
+	for _, s := range e.sinks {
+		for i, l := range s.allLanes() {
+			l.mu.Lock()
+			if len(l.pending) > 0 || l.running {
+				fmt.Fprintf(&b, "%s lane %d: %d pending, running %v, flush %v\n", s.name, i, len(l.pending), l.running, l.flush)
+			}
+			l.mu.Unlock()
+		}
+	}
+	if e.sequencer != nil {
+		e.sequencer.mu.Lock()
+		fmt.Fprintf(&b, "released through %d, %d partitions held\n", e.sequencer.released, len(e.sequencer.held))
+		e.sequencer.mu.Unlock()
+	}
+	return b.String()
+}
+
 func runWorld(t *testing.T, w *world, faults int, crashes []int) error {
 	w.faults, w.store.every = faults, faults
 	for _, calls := range crashes {
@@ -190,13 +238,13 @@ func runWorld(t *testing.T, w *world, faults int, crashes []int) error {
 			spec := o.Sinks[0].Sink.Spec()
 			o.Sinks[0].Sink = memsink.NewAppender(memsink.Options{Destination: w.once, Spec: spec, Before: w.hook, After: crash, Segments: true, MaxPlace: 3})
 		})
-		if err := e.Run(t.Context()); err != nil && !errors.Is(err, errInjected) {
+		if err := runToEnd(t, e); err != nil && !errors.Is(err, errInjected) {
 			return fmt.Errorf("run before a crash: %w", err)
 		}
 	}
 	w.store.every = 0
 	e := w.engine(t, nil)
-	if err := e.Run(t.Context()); err != nil {
+	if err := runToEnd(t, e); err != nil {
 		return fmt.Errorf("last run: %w", err)
 	}
 	if used, _ := e.budget.inUse(); used != 0 {
