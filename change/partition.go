@@ -13,14 +13,23 @@ type Partition struct {
 //
 // The frame owns its memory. Frames of a partition follow one another: every change of a frame has a commit timestamp above
 // the Through of the frame before it and at or below its own, so a commit timestamp is never torn (I5).
+//
+// A checkpoint at the Through of a frame with Sources, or of the last one, would forget what happened at that very instant:
+// where reading goes on after a restart, neither the move nor the end would be seen again. It must stay below.
 type Frame struct {
 	Token string
 	// Changes are in position order; possibly none (a heartbeat).
 	Changes []Change
 	// Through promises that every change of the partition with a commit timestamp at or below it has been handed over.
 	Through Timestamp
-	// Children are the partitions discovered so far that no earlier frame announced.
+	// Children are the partitions discovered so far that no earlier frame announced. With mutable key ranges they come in the
+	// middle of a partition, without parents, no later than with the frame whose Through reaches their start.
 	Children []Partition
+	// Sources are the partitions that handed keys over to this one exactly at Through, with mutable key ranges. Nothing that
+	// follows may be delivered before each of them is through Through as well (I3).
+	Sources []string
+	// MovedOut says that keys were handed over to other partitions since the frame before: they wait for this one.
+	MovedOut bool
 	// Ended says that the partition has ended: no frame follows, and its children take over after Through.
 	Ended bool
 	// Bytes is the memory the frame holds.

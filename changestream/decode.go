@@ -519,12 +519,15 @@ func (d *decoder) announce(start change.Timestamp, children []change.Partition) 
 	}
 	for _, p := range children {
 		if p.Token == "" || !utf8.ValidString(p.Token) {
-			return errors.New("a child partition without a token")
+			return errNoToken
 		}
 	}
-	if d.frames == nil {
+	switch {
+	case d.frames == nil:
 		d.initial = append(d.initial, children...)
 		return nil
+	case d.layout.form == formProto: // mutable key ranges: the partition lives on
+		return d.frames.start(start, children)
 	}
 	return d.frames.child(start, children)
 }

@@ -51,8 +51,12 @@ func (d *decoder) protoRow(v value) error {
 				}
 				return err
 			})
-		case 3, 4, 5:
-			return &UnsupportedError{What: "a change stream with mutable key ranges", Advice: "use a stream with partition_mode = 'IMMUTABLE_KEY_RANGE'"}
+		case 3:
+			return d.protoStart(raw)
+		case 4:
+			return d.protoEnd(raw)
+		case 5:
+			return d.protoEvent(raw)
 		}
 		return d.unknownRecord("field " + strconv.Itoa(int(num)))
 	})

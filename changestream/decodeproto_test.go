@@ -2,7 +2,6 @@ package changestream
 
 import (
 	"encoding/base64"
-	"errors"
 	"testing"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
@@ -39,9 +38,50 @@ func TestDecodeMutableHeartbeatAndEvents(t *testing.T) {
 	if d.frames.proven != 2_000_001 {
 		t.Fatalf("the heartbeat proved %d", d.frames.proven)
 	}
-	start := &sppb.ChangeStreamRecord{Record: &sppb.ChangeStreamRecord_PartitionStartRecord_{PartitionStartRecord: &sppb.ChangeStreamRecord_PartitionStartRecord{PartitionTokens: []string{"a"}}}}
-	var unsupported *UnsupportedError
-	if err := d.message(protoMessage(base64.StdEncoding.EncodeToString(marshal(start)))); !errors.As(err, &unsupported) {
-		t.Fatalf("got %v, want an UnsupportedError", err)
+	sent := func(m *sppb.ChangeStreamRecord) error {
+		return d.message(protoMessage(base64.StdEncoding.EncodeToString(marshal(m))))
 	}
+	for what, m := range map[string]*sppb.ChangeStreamRecord{
+		"a start without its time":  {Record: &sppb.ChangeStreamRecord_PartitionStartRecord_{PartitionStartRecord: &sppb.ChangeStreamRecord_PartitionStartRecord{PartitionTokens: []string{"a"}}}},
+		"a start of nothing":        startRecord(3_000_000),
+		"a start without a token":   startRecord(3_000_000, ""),
+		"an event without its time": {Record: &sppb.ChangeStreamRecord_PartitionEventRecord_{PartitionEventRecord: &sppb.ChangeStreamRecord_PartitionEventRecord{}}},
+		"a move-in from nowhere":    eventRecord(3_000_000, []string{""}),
+		"an end without its time":   {Record: &sppb.ChangeStreamRecord_PartitionEndRecord_{PartitionEndRecord: &sppb.ChangeStreamRecord_PartitionEndRecord{}}},
+	} {
+		if err := sent(m); err == nil {
+			t.Errorf("%s is no error", what)
+		}
+	}
+	for _, m := range []*sppb.ChangeStreamRecord{startRecord(3_000_000, "a", "b"), eventRecord(3_000_000, []string{"s"}, "a", "b"), endRecord(3_000_000)} {
+		must(t, sent(m))
+	}
+	if got := finished(t, d.frames); len(got) != 1 || logFrame(got[0]) != "<=3000000 +a +b out <-s end" || got[0].Children[1].Start != 3_000_000 {
+		t.Fatalf("frames %+v", got)
+	}
+}
+
+func protoTime(t change.Timestamp) *timestamppb.Timestamp { return timestamppb.New(t.Time()) }
+
+func startRecord(at change.Timestamp, tokens ...string) *sppb.ChangeStreamRecord {
+	return &sppb.ChangeStreamRecord{Record: &sppb.ChangeStreamRecord_PartitionStartRecord_{PartitionStartRecord: &sppb.ChangeStreamRecord_PartitionStartRecord{
+		StartTimestamp: protoTime(at), RecordSequence: "00000000", PartitionTokens: tokens,
+	}}}
+}
+
+func eventRecord(at change.Timestamp, sources []string, destinations ...string) *sppb.ChangeStreamRecord {
+	e := &sppb.ChangeStreamRecord_PartitionEventRecord{CommitTimestamp: protoTime(at), RecordSequence: "00000001", PartitionToken: "p"}
+	for _, s := range sources {
+		e.MoveInEvents = append(e.MoveInEvents, &sppb.ChangeStreamRecord_PartitionEventRecord_MoveInEvent{SourcePartitionToken: s})
+	}
+	for _, s := range destinations {
+		e.MoveOutEvents = append(e.MoveOutEvents, &sppb.ChangeStreamRecord_PartitionEventRecord_MoveOutEvent{DestinationPartitionToken: s})
+	}
+	return &sppb.ChangeStreamRecord{Record: &sppb.ChangeStreamRecord_PartitionEventRecord_{PartitionEventRecord: e}}
+}
+
+func endRecord(at change.Timestamp) *sppb.ChangeStreamRecord {
+	return &sppb.ChangeStreamRecord{Record: &sppb.ChangeStreamRecord_PartitionEndRecord_{PartitionEndRecord: &sppb.ChangeStreamRecord_PartitionEndRecord{
+		EndTimestamp: protoTime(at), RecordSequence: "00000002", PartitionToken: "p",
+	}}}
 }

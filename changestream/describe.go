@@ -26,6 +26,8 @@ type Info struct {
 	Capture change.Capture
 	// Retention is the stream's retention_period as it was set, "" for Spanner's default.
 	Retention string
+	// Mutable says that the stream's partition_mode is MUTABLE_KEY_RANGE: keys move between partitions that live on.
+	Mutable bool
 }
 
 // RetentionPeriod is Retention as a duration, 0 for Spanner's default. Spanner writes a whole number of s, m, h or d.
@@ -85,12 +87,7 @@ func (r *Reader) describe(ctx context.Context) error {
 	for _, s := range settings {
 		switch s[0] {
 		case "partition_mode":
-			if strings.EqualFold(s[1], "MUTABLE_KEY_RANGE") {
-				return &UnsupportedError{
-					What:   fmt.Sprintf("change stream %s has partition_mode = 'MUTABLE_KEY_RANGE', which", r.stream),
-					Advice: "make a stream with partition_mode = 'IMMUTABLE_KEY_RANGE', the default, for this pipeline",
-				}
-			}
+			r.info.Mutable = strings.EqualFold(s[1], "MUTABLE_KEY_RANGE")
 		case "value_capture_type":
 			if r.info.Capture, err = parseCapture([]byte(s[1]), r.opts.PassUnknown); err != nil {
 				return fmt.Errorf("changestream: change stream %s: %w", r.stream, err)

@@ -33,30 +33,40 @@ func strongRead() *sppb.TransactionSelector {
 	}}}
 }
 
-// readStream makes the request that reads a partition from start, or with the token "" the initial query's.
-func (d dialect) readStream(stream string, start change.Timestamp, token string, heartbeat time.Duration, tag string) *sppb.ExecuteSqlRequest {
+// readStream makes the request that reads a partition from start through end (0: without an end), or with the token "" the
+// initial query's.
+func (d dialect) readStream(stream string, mutable bool, start, end change.Timestamp, token string, heartbeat time.Duration, tag string) *sppb.ExecuteSqlRequest {
 	req := &sppb.ExecuteSqlRequest{Transaction: strongRead()}
-	names := [3]string{"start", "token", "heartbeat"}
+	names := [4]string{"start", "end", "token", "heartbeat"}
 	if d == postgreSQL {
-		names = [3]string{"p1", "p2", "p3"}
-		req.Sql = `SELECT * FROM "spanner"."read_json_` + stream + `"($1, NULL, $2, $3, NULL)`
+		names = [4]string{"p1", "p2", "p3", "p4"}
+		function := "read_json_"
+		if mutable {
+			function = "read_proto_bytes_"
+		}
+		req.Sql = `SELECT * FROM "spanner"."` + function + stream + `"($1, $2, $3, $4, NULL)`
 	} else {
 		req.Sql = "SELECT ChangeRecord FROM READ_" + stream +
-			"(start_timestamp => @start, end_timestamp => NULL, partition_token => @token, heartbeat_milliseconds => @heartbeat)"
+			"(start_timestamp => @start, end_timestamp => @end, partition_token => @token, heartbeat_milliseconds => @heartbeat)"
 	}
-	tokenValue := structpb.NewNullValue() // NULL asks for the partitions; the empty string would not
-	if token != "" {
+	endValue, tokenValue := structpb.NewNullValue(), structpb.NewNullValue()
+	if end != 0 {
+		endValue = structpb.NewStringValue(end.String())
+	}
+	if token != "" { // NULL asks for the partitions; the empty string would not
 		tokenValue = structpb.NewStringValue(token)
 	}
 	req.Params = &structpb.Struct{Fields: map[string]*structpb.Value{
 		names[0]: structpb.NewStringValue(start.String()),
-		names[1]: tokenValue,
-		names[2]: structpb.NewStringValue(strconv.FormatInt(heartbeat.Milliseconds(), 10)),
+		names[1]: endValue,
+		names[2]: tokenValue,
+		names[3]: structpb.NewStringValue(strconv.FormatInt(heartbeat.Milliseconds(), 10)),
 	}}
 	req.ParamTypes = map[string]*sppb.Type{
 		names[0]: {Code: sppb.TypeCode_TIMESTAMP},
-		names[1]: {Code: sppb.TypeCode_STRING},
-		names[2]: {Code: sppb.TypeCode_INT64},
+		names[1]: {Code: sppb.TypeCode_TIMESTAMP},
+		names[2]: {Code: sppb.TypeCode_STRING},
+		names[3]: {Code: sppb.TypeCode_INT64},
 	}
 	if tag != "" {
 		req.RequestOptions = &sppb.RequestOptions{RequestTag: tag}

@@ -91,12 +91,3 @@ func (e *DecodeError) Error() string {
 
 // Unwrap answers the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
-
-// UnsupportedError names something this version does not do.
-type UnsupportedError struct {
-	What, Advice string
-}
-
-func (e *UnsupportedError) Error() string {
-	return "changestream: " + e.What + " is not supported yet: " + e.Advice
-}

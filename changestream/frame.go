@@ -21,9 +21,21 @@ type framer struct {
 	runs []run
 	// proven is the commit timestamp through which everything has come; through what the last frame promised.
 	proven, through change.Timestamp
-	children        []change.Partition
-	// ended is the children's start, 0 before any was announced.
-	ended change.Timestamp
+	// ended is the partition's end as it was announced, 0 before: its children's start, or with mutable key ranges the last
+	// instant of its own, which the end then includes.
+	ended    change.Timestamp
+	includes bool
+	// children begin at ended; began began in mid-life and are in no frame yet, moves likewise.
+	children, began []change.Partition
+	moves           []move
+}
+
+// move is the handing over of keys at a timestamp, as the partition tells it.
+type move struct {
+	at change.Timestamp
+	// sources are where keys came from; out says that some left.
+	sources []string
+	out     bool
 }
 
 // run is the changes of one commit timestamp.
@@ -90,11 +102,63 @@ func (f *framer) child(start change.Timestamp, tokens []change.Partition) error 
 	}
 	f.ended = start
 	f.proven = start - 1 // I5: no promise reaches the partition's end
-	for _, p := range tokens {
-		if !slices.ContainsFunc(f.children, func(q change.Partition) bool { return q.Token == p.Token }) {
-			f.children = append(f.children, p)
+	f.children = appendNew(f.children, tokens)
+	return nil
+}
+
+func appendNew(list, more []change.Partition) []change.Partition {
+	for _, p := range more {
+		if !slices.ContainsFunc(list, func(q change.Partition) bool { return q.Token == p.Token }) {
+			list = append(list, p)
 		}
 	}
+	return list
+}
+
+// control opens a record of mutable key ranges that is no change: a start, a move or an end.
+func (f *framer) control(at change.Timestamp, what string) error {
+	switch {
+	case f.ended != 0:
+		return fmt.Errorf("%s at %v came after the partition's end", what, at)
+	case at <= f.proven:
+		return fmt.Errorf("%s at %v came after everything through %v was said to have come", what, at, f.proven)
+	}
+	// I5: as a row's, its timestamp is not complete with it: rows at the same one may follow, and further records.
+	f.prove(at - 1)
+	return nil
+}
+
+// start takes an announcement of partitions that begin in this one's mid-life. The next frame has them, whatever it
+// promises, so no promise can pass them (I3).
+func (f *framer) start(at change.Timestamp, tokens []change.Partition) error {
+	if err := f.control(at, "the start of partitions"); err != nil {
+		return err
+	}
+	f.began = appendNew(f.began, tokens)
+	return nil
+}
+
+// moved takes a move of keys from sources, or out to others, or both.
+func (f *framer) moved(at change.Timestamp, sources []string, out bool) error {
+	if err := f.control(at, "a move of keys"); err != nil {
+		return err
+	}
+	last := len(f.moves) - 1
+	if last < 0 || f.moves[last].at != at {
+		f.moves = append(f.moves, move{at: at})
+		last++
+	}
+	m := &f.moves[last]
+	m.sources, m.out = append(m.sources, sources...), m.out || out
+	return nil
+}
+
+// endAt takes the announcement that the partition, with mutable key ranges, ends with the timestamp at.
+func (f *framer) endAt(at change.Timestamp) error {
+	if err := f.control(at, "the end"); err != nil {
+		return err
+	}
+	f.ended, f.includes = at, true
 	return nil
 }
 
@@ -110,19 +174,36 @@ func (f *framer) ready() int {
 	return n
 }
 
-// cut answers a frame of what is proven, nil if nothing is new. A commit timestamp is never torn (I5).
+func partitionBytes(p change.Partition) int { return 256 + len(p.Token) }
+
+// cut answers a frame of what is proven, up to the first move-in, nil if nothing is new. A commit timestamp is never torn
+// (I5).
 func (f *framer) cut() *change.Frame {
 	if f.proven <= f.through {
 		return nil
 	}
-	frame := &change.Frame{Token: f.token, Through: f.proven}
-	f.through = f.proven
+	frame := &change.Frame{Token: f.token, Through: f.proven, Children: f.began}
+	f.began = nil
+	for len(f.moves) > 0 && f.moves[0].at <= frame.Through {
+		m := f.moves[0]
+		f.moves = f.moves[1:]
+		frame.MovedOut = frame.MovedOut || m.out
+		if len(m.sources) > 0 {
+			// I3: a move-in closes the frame: what follows is held until the sources are through it.
+			frame.Through, frame.Sources = m.at, m.sources
+		}
+	}
+	f.through = frame.Through
+	for _, c := range frame.Children {
+		frame.Bytes += partitionBytes(c)
+	}
 	n, end := 0, 0
-	for n < len(f.runs) && f.runs[n].commit <= f.proven {
+	for n < len(f.runs) && f.runs[n].commit <= frame.Through {
 		start := end
 		end = f.runs[n].end
 		sortChanges(f.held[start:end])
 		frame.Bytes += f.runs[n].bytes
+		f.heldBytes -= f.runs[n].bytes
 		n++
 	}
 	if n > 0 {
@@ -132,7 +213,6 @@ func (f *framer) cut() *change.Frame {
 			rest = slices.Clone(f.held[end:])
 		}
 		f.held = rest
-		f.heldBytes -= frame.Bytes
 		f.runs = append(f.runs[:0], f.runs[n:]...)
 		for i := range f.runs {
 			f.runs[i].end -= end
@@ -141,24 +221,34 @@ func (f *framer) cut() *change.Frame {
 	return frame
 }
 
-// finish answers the partition's last frame, after its query ended well.
-func (f *framer) finish() (*change.Frame, error) {
-	if f.ended == 0 {
-		return nil, errNoChildren
+// finish hands the rest of an ended partition to yield, after its query ended well: its last frame has Ended set.
+func (f *framer) finish(yield func(*change.Frame) error) error {
+	if f.includes {
+		f.proven = f.ended
 	}
-	frame := f.cut()
-	if frame == nil {
-		frame = &change.Frame{Token: f.token, Through: f.through}
+	for {
+		frame := f.cut()
+		if frame == nil {
+			frame = &change.Frame{Token: f.token, Through: f.through}
+		}
+		if f.through == f.proven {
+			frame.Ended, frame.Children = true, append(frame.Children, f.children...)
+			for _, c := range f.children {
+				frame.Bytes += partitionBytes(c)
+			}
+			return yield(frame)
+		}
+		if err := yield(frame); err != nil {
+			return err
+		}
 	}
-	frame.Children, frame.Ended = f.children, true
-	for _, c := range f.children {
-		frame.Bytes += 256 + len(c.Token)
-	}
-	return frame, nil
 }
 
-// errNoChildren: a partition's query ended without children; such an end proves nothing, so the query is asked again.
-var errNoChildren = errors.New("the query ended although the partition has not: no children were announced")
+// An end of a query that is not what was asked for proves nothing, so the query is asked again.
+var (
+	errNoChildren = errors.New("the query ended although the partition has not: no children were announced")
+	errEarly      = errors.New("the query ended before its end_timestamp had come")
+)
 
 // drop forgets what was not handed over, before the query is asked again from through + 1 µs.
 func (f *framer) drop() {

@@ -14,6 +14,10 @@ import (
 // them together are through. It is a pure state machine: no I/O, no clock, no goroutine. The same calls give the same
 // answers, so a restart rebuilds it from what was stored.
 //
+// It serves both partition modes. With immutable key ranges a partition waits for its parents before it begins: Startable.
+// With mutable ones partitions have no parents and begin at once, and wait in mid-life wherever keys come to them from
+// others: Hold and Released.
+//
 // Load everything the store knows (Add, AddFinished, Promise) before the first call of Startable or Watermark: both judge
 // by the partitions known so far. A Graph is not safe for concurrent use.
 type Graph struct {
@@ -24,6 +28,7 @@ type Graph struct {
 	low lowHeap
 	// blocked orders the partitions with unknown parents by start: only the low watermark can let them go.
 	blocked startHeap
+	holds   holds
 	// ready may deliver and was not returned by Startable yet.
 	ready []*node
 	// reached is the highest low watermark ever answered.
@@ -42,11 +47,13 @@ type node struct {
 	queued bool
 	// lowIndex is the node's place in Graph.low.
 	lowIndex int
+	// hold is the move that holds the partition, nil if none does.
+	hold *hold
 }
 
 // NewGraph makes an empty graph.
 func NewGraph() *Graph {
-	return &Graph{nodes: map[string]*node{}, dependents: map[string][]*node{}}
+	return &Graph{nodes: map[string]*node{}, dependents: map[string][]*node{}, holds: newHolds()}
 }
 
 // Add makes p known: loaded from the store, or announced by a parent and stored. Adding a known token again changes
@@ -79,6 +86,7 @@ func (g *Graph) Add(p change.Partition) {
 	for _, d := range g.dependents[p.Token] {
 		d.unknown--
 	}
+	g.holds.known(n)
 	g.consider(n)
 }
 
@@ -91,14 +99,16 @@ func (g *Graph) AddFinished(token string) {
 		for _, d := range g.dependents[token] {
 			d.unknown--
 		}
-		g.release(token)
+		g.holds.known(n)
+		g.release(n)
 		return
 	}
 	g.finish(n)
 }
 
-// Promise says that every change of the partition with a commit timestamp at or below through is durable in all sinks. A
-// lower promise than an earlier one is ignored (I5), and so is a promise of a finished or unknown partition.
+// Promise says that every change of the partition with a commit timestamp at or below through is durable in all sinks, and
+// that the partitions announced by then are stored and added. A lower promise than an earlier one is ignored (I5), and so is
+// a promise of a finished or unknown partition. A held partition may promise the time of its hold, and nothing above it.
 func (g *Graph) Promise(token string, through change.Timestamp) {
 	n := g.nodes[token]
 	if n == nil || n.finished || through <= n.promised {
@@ -106,6 +116,7 @@ func (g *Graph) Promise(token string, through change.Timestamp) {
 	}
 	n.promised = through
 	heap.Fix(&g.low, n.lowIndex)
+	g.holds.reached(n)
 }
 
 // Finish says that the partition has ended and everything of it is durable. Its children must have been stored and added
@@ -126,16 +137,17 @@ func (g *Graph) finish(n *node) {
 	}
 	n.finished = true
 	heap.Remove(&g.low, n.lowIndex)
-	g.release(n.Token)
+	g.release(n)
 }
 
-// release lets go of the partitions that waited for token.
-func (g *Graph) release(token string) {
-	for _, d := range g.dependents[token] {
+// release lets go of the partitions that waited for n, which has finished.
+func (g *Graph) release(n *node) {
+	for _, d := range g.dependents[n.Token] {
 		d.pending--
 		g.consider(d)
 	}
-	delete(g.dependents, token)
+	delete(g.dependents, n.Token)
+	g.holds.reached(n)
 }
 
 // consider queues n once nothing holds it.
@@ -212,8 +224,11 @@ type Status struct {
 	Through change.Timestamp
 	// Startable says that nothing holds the partition: Startable has returned it or will.
 	Startable bool
-	// Waiting counts the parents that are not finished, those unknown included.
+	// Waiting counts the parents that are not finished, those unknown included; of a held partition the sources that are not
+	// through HeldAt.
 	Waiting int
+	// HeldAt is the time of the move that holds the partition, 0 if none does.
+	HeldAt change.Timestamp
 }
 
 // Unfinished lists the unfinished partitions in order of start, then token. It walks all of them: meant for status pages,
@@ -221,7 +236,11 @@ type Status struct {
 func (g *Graph) Unfinished() []Status {
 	out := make([]Status, 0, len(g.low))
 	for _, n := range g.low {
-		out = append(out, Status{Partition: n.Partition, Through: n.promised, Startable: n.queued, Waiting: n.pending})
+		s := Status{Partition: n.Partition, Through: n.promised, Startable: n.queued, Waiting: n.pending}
+		if n.hold != nil {
+			s.HeldAt, s.Waiting = n.hold.at, n.hold.pending
+		}
+		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b Status) int { return byStart(a.Partition, b.Partition) })
 	return out

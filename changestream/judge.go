@@ -24,13 +24,12 @@ const clockSlack = time.Minute
 // judge answers nil for an error that may pass, otherwise the error to stop with. through is how far the partition was read.
 func (r *Reader) judge(token string, through change.Timestamp, err error) error {
 	var (
-		decode      *DecodeError
-		large       *TooLargeError
-		unsupported *UnsupportedError
-		session     *sessionLostError
+		decode  *DecodeError
+		large   *TooLargeError
+		session *sessionLostError
 	)
 	switch {
-	case errors.As(err, &decode), errors.As(err, &large), errors.As(err, &unsupported), errors.Is(err, errClosed):
+	case errors.As(err, &decode), errors.As(err, &large), errors.Is(err, errClosed):
 		return err
 	case errors.As(err, &session):
 		return nil

@@ -49,18 +49,38 @@ func follow(ctx context.Context, r *Reader, start change.Timestamp, yield func(*
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	graph := NewGraph()
+	held := map[string]chan struct{}{}
 	var mu sync.Mutex
 	var launch func()
 	launch = func() {
+		for _, token := range graph.Released() {
+			close(held[token])
+		}
 		for _, p := range graph.Startable() {
 			g.Go(func() error {
 				return r.Read(ctx, p, p.Start-1, func(f *change.Frame) error {
 					mu.Lock()
-					defer mu.Unlock()
+					var hold chan struct{}
+					defer func() {
+						mu.Unlock()
+						if hold != nil {
+							select {
+							case <-hold:
+							case <-ctx.Done():
+							}
+						}
+					}()
 					yield(f)
-					graph.Promise(f.Token, f.Through)
 					for _, c := range f.Children {
 						graph.Add(c)
+					}
+					graph.Promise(f.Token, f.Through)
+					if len(f.Sources) > 0 && !f.Ended {
+						hold = make(chan struct{})
+						held[f.Token] = hold
+						if err := graph.Hold(f.Token, f.Through, f.Sources); err != nil {
+							return err
+						}
 					}
 					if f.Ended {
 						if err := graph.Finish(f.Token); err != nil {

@@ -22,6 +22,11 @@ type Options struct {
 	// handed over once something later than T has come, so the heartbeat also bounds the delay of the last change before
 	// a pause. Each heartbeat is a row per partition.
 	Heartbeat time.Duration
+	// Window is how much time one query of a stream with mutable key ranges covers, whose queries must have an end: 20 min by
+	// default, at most 30. The next one goes on where the one before ended.
+	Window time.Duration
+	// End is the last commit timestamp to read, inclusive; 0 reads on for ever.
+	End change.Timestamp
 	// Tables are the schema unions stored by an earlier run, oldest version first where a table has several.
 	Tables []*change.Table
 	// ClientOptions are passed to every connection. With option.WithGRPCConn all partitions share that connection and its
@@ -54,6 +59,9 @@ const (
 	defaultHeartbeat         = time.Second
 	minHeartbeat             = 100 * time.Millisecond
 	maxHeartbeat             = 5 * time.Minute
+	defaultWindow            = 20 * time.Minute
+	minWindow                = 10 * time.Millisecond
+	maxWindow                = 30 * time.Minute
 	defaultStreamsPerConn    = 90
 	defaultMaxFrameBytes     = 1 << 20
 	defaultMaxTimestampBytes = 256 << 20
@@ -80,6 +88,15 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Heartbeat < minHeartbeat || o.Heartbeat > maxHeartbeat {
 		bad("heartbeat %v: Spanner takes %v to %v", o.Heartbeat, minHeartbeat, maxHeartbeat)
+	}
+	if o.Window == 0 {
+		o.Window = defaultWindow
+	}
+	if o.Window < minWindow || o.Window > maxWindow {
+		bad("window %v: want %v to %v, which is what Spanner takes", o.Window, minWindow, maxWindow)
+	}
+	if o.End < 0 || o.End > change.MaxTimestamp {
+		bad("end %d µs: it lies outside 1970..9999", int64(o.End))
 	}
 	for _, n := range []struct {
 		name  string

@@ -27,7 +27,7 @@ const (
 func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]change.Partition, error) {
 	for attempt := 1; ; attempt++ {
 		d := r.decoder("", nil)
-		err := r.run(ctx, d, start, nil)
+		err := r.run(ctx, d, start, r.window(start), nil)
 		if err == nil && len(d.initial) == 0 {
 			err = errors.New("the initial query named no partitions")
 		}
@@ -42,7 +42,11 @@ func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]chan
 
 // Read reads the changes of p with commit timestamps above after, and not before p.Start, to the partition's end, and
 // hands them to yield frame by frame: changes complete through Frame.Through and in position order. The last frame has
-// Ended set and the children; Read then answers nil. It answers yield's error as it is.
+// Ended set and the children; Read then answers nil. With Options.End it answers nil as well once a frame's Through has
+// reached that, or after has: the partition then lives on. It answers yield's error as it is.
+//
+// With mutable key ranges it asks for one window of Options.Window after another, and yield may keep a frame with Sources
+// waiting for as long as the move holds: the query waits with it.
 //
 // Read waits and asks again for as long as ctx lives when Spanner fails in a way that may pass, or ends a query without an
 // end of the partition; nothing is handed over twice. Errors that will not pass are *LostError, *GoneError,
@@ -53,11 +57,18 @@ func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]chan
 func (r *Reader) Read(ctx context.Context, p change.Partition, after change.Timestamp, yield func(*change.Frame) error) error {
 	frames := newFramer(p.Token, max(after, p.Start-1), r.opts.MaxTimestampBytes)
 	for attempt := 1; ; attempt++ {
+		if r.opts.End != 0 && frames.through >= r.opts.End {
+			return nil
+		}
 		before := frames.through
 		d := r.decoder(p.Token, frames)
-		err := r.run(ctx, d, frames.through+1, yield)
+		err := r.run(ctx, d, frames.through+1, r.window(frames.through+1), yield)
 		if err == nil {
-			return nil
+			if frames.ended != 0 {
+				return nil
+			}
+			attempt = 0 // the next window
+			continue
 		}
 		if frames.through > before {
 			attempt = 1
@@ -73,6 +84,19 @@ func (r *Reader) decoder(token string, frames *framer) *decoder {
 	return &decoder{token: token, unions: r.unions, pass: r.opts.PassUnknown, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
 }
 
+// window is the end_timestamp of a query that begins at start, 0 for none. It counts from start, not from the clock: how far
+// a query may reach ahead is counted from the later of the two, so the end is within bounds whatever clock is right.
+func (r *Reader) window(start change.Timestamp) change.Timestamp {
+	if !r.info.Mutable {
+		return r.opts.End
+	}
+	end := start + change.Timestamp(r.opts.Window.Microseconds()) - 1
+	if r.opts.End != 0 {
+		end = max(start, min(end, r.opts.End))
+	}
+	return end
+}
+
 // yieldError is an error of the caller's, not to be retried.
 type yieldError struct{ err error }
 
@@ -81,11 +105,12 @@ func (e *yieldError) Error() string { return e.err.Error() }
 // errSilent: see silentHeartbeats.
 var errSilent = errors.New("the query has been silent for too long, without even a heartbeat")
 
-// run runs one query from start. It answers nil at the partition's end, or at an initial query's.
-func (r *Reader) run(ctx context.Context, d *decoder, start change.Timestamp, yield func(*change.Frame) error) (err error) {
+// run runs one query from start through end (0: without an end). It answers nil at the partition's end, at the query's
+// where it has one, or at an initial query's.
+func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestamp, yield func(*change.Frame) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	in := receive(ctx, inboxBytes, func(ctx context.Context) (messages, error) {
-		return r.source.open(ctx, r.dialect.readStream(r.stream, start, d.token, r.opts.Heartbeat, r.opts.RequestTag))
+		return r.source.open(ctx, r.dialect.readStream(r.stream, r.info.Mutable, start, end, d.token, r.opts.Heartbeat, r.opts.RequestTag))
 	})
 	silence := silentHeartbeats*r.opts.Heartbeat + silentMargin
 	defer func() {
@@ -100,12 +125,12 @@ func (r *Reader) run(ctx context.Context, d *decoder, start change.Timestamp, yi
 		if d.frames == nil {
 			return nil
 		}
-		return deliver(d.frames.cut(), yield)
+		return d.frames.cutAll(yield)
 	}
 	timer := time.NewTimer(silence)
 	defer timer.Stop()
 	for {
-		batch, end := in.take()
+		batch, done := in.take()
 		for _, b := range batch {
 			if err := d.message(b); err != nil {
 				return errors.Join(cut(), err)
@@ -121,13 +146,13 @@ func (r *Reader) run(ctx context.Context, d *decoder, start change.Timestamp, yi
 			continue // a frame takes what has come meanwhile
 		}
 		// Nothing more is there: hand over what is proven now rather than wait for more.
-		if !errors.Is(end, io.EOF) {
+		if !errors.Is(done, io.EOF) {
 			if err := cut(); err != nil {
 				return err
 			}
 		}
-		if end != nil {
-			return r.ended(d, end, yield)
+		if done != nil {
+			return r.ended(d, done, end, yield)
 		}
 		timer.Reset(silence)
 		select {
@@ -140,10 +165,10 @@ func (r *Reader) run(ctx context.Context, d *decoder, start change.Timestamp, yi
 	}
 }
 
-// ended judges the end of a query.
-func (r *Reader) ended(d *decoder, end error, yield func(*change.Frame) error) error {
-	if !errors.Is(end, io.EOF) {
-		return end
+// ended judges the end of a query that was asked through end (0: without an end).
+func (r *Reader) ended(d *decoder, done error, end change.Timestamp, yield func(*change.Frame) error) error {
+	if !errors.Is(done, io.EOF) {
+		return done
 	}
 	if err := d.finish(); err != nil {
 		return err
@@ -151,18 +176,35 @@ func (r *Reader) ended(d *decoder, end error, yield func(*change.Frame) error) e
 	if d.frames == nil {
 		return nil
 	}
-	// Only an end with children is the partition's. An end without any may come from a server that gave up.
-	frame, err := d.frames.finish()
-	if err != nil {
-		return errors.Join(deliver(d.frames.cut(), yield), err)
+	mine := func(frame *change.Frame) error { return deliver(frame, yield) }
+	switch {
+	case d.frames.ended != 0:
+		return d.frames.finish(mine)
+	case end == 0:
+		// Only an end with children is the partition's. An end without any may come from a server that gave up.
+		return errors.Join(d.frames.cutAll(yield), errNoChildren)
+	case end.Time().After(time.Now().Add(clockSlack)):
+		// The same of one that ends before its time. Where the clock here is so wrong it costs another query.
+		return errors.Join(d.frames.cutAll(yield), errEarly)
 	}
-	return deliver(frame, yield)
+	d.frames.prove(end) // a good end of a query says that everything through its end_timestamp has come
+	return d.frames.cutAll(yield)
+}
+
+// cutAll hands over all that is proven.
+func (f *framer) cutAll(yield func(*change.Frame) error) error {
+	for {
+		frame := f.cut()
+		if frame == nil {
+			return nil
+		}
+		if err := deliver(frame, yield); err != nil {
+			return err
+		}
+	}
 }
 
 func deliver(frame *change.Frame, yield func(*change.Frame) error) error {
-	if frame == nil {
-		return nil
-	}
 	if err := yield(frame); err != nil {
 		return &yieldError{err}
 	}

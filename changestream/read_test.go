@@ -25,6 +25,7 @@ type script struct {
 	mu      sync.Mutex
 	streams []*scripted
 	starts  []string // of the queries asked
+	ends    []string // likewise
 }
 
 // scripted is one query's stream.
@@ -61,6 +62,7 @@ func (s *script) open(ctx context.Context, req *sppb.ExecuteSqlRequest) (message
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.starts = append(s.starts, req.Params.Fields["start"].GetStringValue())
+	s.ends = append(s.ends, req.Params.Fields["end"].GetStringValue())
 	if len(s.streams) == 0 {
 		return nil, status.Error(codes.PermissionDenied, "the script is over")
 	}
@@ -101,6 +103,12 @@ func logFrame(f *change.Frame) string {
 	fmt.Fprintf(&b, "<=%d", f.Through)
 	for _, c := range f.Children {
 		fmt.Fprintf(&b, " +%s", c.Token)
+	}
+	if f.MovedOut {
+		b.WriteString(" out")
+	}
+	for _, s := range f.Sources {
+		fmt.Fprintf(&b, " <-%s", s)
 	}
 	if f.Ended {
 		b.WriteString(" end")

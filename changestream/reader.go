@@ -26,8 +26,7 @@ type Reader struct {
 }
 
 // New connects to the database, finds out its dialect and the stream's partition mode, and seeds the schema unions from
-// Options.Tables and the database's schema. A database without the stream is an error that names the streams it has; a
-// stream with mutable key ranges is an *UnsupportedError.
+// Options.Tables and the database's schema. A database without the stream is an error that names the streams it has.
 //
 // When SPANNER_EMULATOR_HOST is set, New connects there, without transport security and authentication.
 func New(ctx context.Context, opts Options) (*Reader, error) {

@@ -24,7 +24,7 @@ func (e *Engine) checkpointLoop() {
 		case <-e.poke:
 		}
 		e.storeProgress(e.soft)
-		if e.graph.Watermark() == change.MaxTimestamp {
+		if w := e.graph.Watermark(); w == change.MaxTimestamp || e.opts.End != 0 && w >= e.opts.End {
 			e.stopSoft(errFinished)
 			return
 		}
@@ -43,6 +43,10 @@ func (e *Engine) storeProgress(ctx context.Context) {
 			e.stats.checkpointed.Store(time.Now().UnixMicro()) // also when there was nothing to store
 		}
 	}()
+	if len(e.pending) == 0 && len(e.notes) > 0 {
+		e.committed()
+		return
+	}
 	backoff := e.opts.MinBackoff
 	for tries := 1; len(e.pending) > 0; tries++ {
 		once, cancel := context.WithTimeout(ctx, commitTimeout)
@@ -95,8 +99,12 @@ func (e *Engine) collect() {
 	}
 	e.mu.Unlock()
 	for _, p := range running {
-		if u, ok := p.collect(); ok {
+		u, store, n, tell := p.collect()
+		if store {
 			e.pending = appendSplit(e.pending, u)
+		}
+		if tell {
+			e.notes = append(e.notes, n)
 		}
 	}
 }
@@ -115,18 +123,30 @@ func appendSplit(pending []state.Update, u state.Update) []state.Update {
 	return append(pending, u)
 }
 
-// committed carries stored updates into the graph: children first, then promises, then the finished partitions (I3).
+// committed carries stored updates into the graph: children first, then promises and holds, then the finished partitions (I3).
 func (e *Engine) committed() {
 	for i := range e.pending {
-		u := &e.pending[i]
-		for _, c := range u.Children {
+		for _, c := range e.pending[i].Children {
 			e.addPartition(c)
 		}
+	}
+	for _, n := range e.notes {
+		n.partition.promised = n.through
+		e.graph.Promise(n.partition.Token, n.through)
+		if n.hold != nil {
+			if err := e.graph.Hold(n.partition.Token, n.hold.at, n.hold.sources); err != nil {
+				e.fail(err)
+			}
+		}
+	}
+	e.notes = nil
+	for i := range e.pending {
+		u := &e.pending[i]
 		p := e.partition(u.Token)
 		if p == nil {
 			continue
 		}
-		e.graph.Promise(u.Token, p.committed(u))
+		p.committed(u)
 		if u.Finished {
 			if err := e.graph.Finish(u.Token); err != nil {
 				e.fail(err)
@@ -137,6 +157,9 @@ func (e *Engine) committed() {
 		}
 	}
 	e.pending = nil
+	for _, token := range e.graph.Released() {
+		e.partition(token).release()
+	}
 	e.startPartitions()
 	e.forgetFinished()
 	e.publishWatermarks()
@@ -161,13 +184,9 @@ func (e *Engine) forgetFinished() {
 
 // publishWatermarks computes what Status shows, at a moment when no partition is between its parents and its reader.
 func (e *Engine) publishWatermarks() {
-	w := e.graph.Watermark()
-	if w == change.MaxTimestamp {
-		return
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.watermark = max(e.watermark, w)
+	low := change.MaxTimestamp
 	for i, s := range e.sinks {
 		least := change.MaxTimestamp
 		for _, start := range e.waiting {
@@ -181,6 +200,10 @@ func (e *Engine) publishWatermarks() {
 		if least < change.MaxTimestamp {
 			s.watermark.Store(max(s.watermark.Load(), int64(least)))
 		}
+		low = min(low, least)
+	}
+	if low < change.MaxTimestamp {
+		e.watermark = max(e.watermark, low) // I5
 	}
 }
 

@@ -33,6 +33,9 @@ type Options struct {
 	// OpenTimeout bounds how long opening one sink may take; default 1 min. A sink that cannot be reached at start is an
 	// error, for a wrong name looks the same; one that is lost later is tried again for ever.
 	OpenTimeout time.Duration
+	// End is the last commit timestamp to deliver, inclusive; 0 goes on for ever. Everything at or below it being stored as
+	// durable, Run returns nil; a later run with another End goes on from there. The Source has to end its reading there too.
+	End change.Timestamp
 	// Order is the order of first deliveries; default OrderKey.
 	Order Order
 	// BudgetBytes bounds the memory of changes read and not yet durable in every sink; default 256 MiB.
@@ -81,6 +84,7 @@ type Engine struct {
 	lease    state.Lease
 	graph    *changestream.Graph
 	pending  []state.Update // taken from the partitions and not stored yet
+	notes    []note         // taken with pending, for the graph
 	progress map[string][]state.Progress
 	finished []finishedPartition
 	loaded   map[string]bool // partitions that existed before this engine
@@ -345,6 +349,9 @@ func (e *Engine) startPartitions() {
 		return
 	}
 	for _, c := range e.graph.Startable() {
+		if e.opts.End != 0 && e.checkpoint(c) >= e.opts.End {
+			continue // it stays among the waiting, and counts as what it has promised
+		}
 		p := e.newPartition(c)
 		e.mu.Lock()
 		delete(e.waiting, p.Token)
@@ -356,7 +363,7 @@ func (e *Engine) startPartitions() {
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
-	p := &partition{Partition: c}
+	p := &partition{Partition: c, limit: change.MaxTimestamp}
 	p.heard.Store(time.Now().UnixMicro())
 	from := e.checkpoint(c)
 	p.through.Store(int64(from))
@@ -403,6 +410,8 @@ func (e *Engine) follow(p *partition) {
 	err := e.source.Read(e.soft, p.Partition, change.Timestamp(p.through.Load()), func(f *change.Frame) error { return e.accept(p, f) })
 	switch {
 	case e.soft.Err() != nil:
+	case err == nil && e.opts.End != 0 && change.Timestamp(p.through.Load()) >= e.opts.End:
+		e.pokeCheckpointer()
 	case err != nil:
 		e.fail(fmt.Errorf("pipeline %s: partition %s: %w", e.opts.Config.Pipeline, shortToken(p.Token), err))
 	case !p.hasEnded():
@@ -445,25 +454,36 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		}
 	}
 	h.sinks.Store(int32(len(e.sinks)))
+	held := p.discover(f)
 	if e.sequencer == nil {
 		for i, s := range e.sinks {
 			s.accept(f, p.progress[i], h)
 		}
-		p.discovered(f)
+		p.tracked(f)
 	} else {
 		shares := make([]*share, len(e.sinks))
 		for i, s := range e.sinks {
 			shares[i], _ = s.share(f, p.progress[i], h)
 		}
 		e.sequencer.hold(p, f, shares)
-		p.discovered(f)
-		e.sequencer.release(f.Ended)
+		p.tracked(f)
+		e.sequencer.release(awaited(f))
 	}
 	e.budget.wake() // this partition has moved: another may be the lowest now
-	if f.Ended {
+	if awaited(f) || len(f.Children) > 0 {
 		e.pokeCheckpointer()
 	}
-	return nil
+	if held == nil {
+		return nil
+	}
+	// I3: nothing of the partition is handed on behind the move before its sources are through it.
+	select {
+	case <-held.over:
+		p.heard.Store(time.Now().UnixMicro())
+		return nil
+	case <-e.soft.Done():
+		return context.Cause(e.soft)
+	}
 }
 
 // noteTables keeps the newest version of each schema union, to be stored with the next checkpoint.

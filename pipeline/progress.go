@@ -22,9 +22,26 @@ type partition struct {
 	// heard is when the reader last handed over a frame, in Unix microseconds.
 	heard atomic.Int64
 
+	// due is where a checkpoint does not wait for its time, because other partitions wait for it; 0 for nowhere.
+	due atomic.Int64
+
 	mu       sync.Mutex
 	children []change.Partition // discovered and not stored yet
 	ended    bool               // every frame has been tracked
+	// limit is how far a checkpoint may go: not to where the partition is held, or has ended, until that is over.
+	limit change.Timestamp
+	hold  *hold // nil while nothing holds the partition
+
+	// promised is what the graph was last told; the checkpointer's.
+	promised change.Timestamp
+}
+
+// hold keeps a partition's reader from going on behind a move of keys into the partition.
+type hold struct {
+	at      change.Timestamp
+	sources []string
+	told    bool          // the graph knows it
+	over    chan struct{} // closed by the checkpointer, when the graph releases it
 }
 
 // hand is the engine's view of one frame: it gives the frame's bytes back once every sink has resolved its share.
@@ -89,12 +106,12 @@ func (p *progress) resolve(s *share, n int) {
 	p.mu.Lock()
 	p.tracker.resolve(s.mark, n)
 	whole := s.mark.left == 0
-	idle := p.tracker.idle()
+	through := p.tracker.through
 	p.mu.Unlock()
 	if whole {
 		s.hand.done()
 	}
-	if idle && p.partition.hasEnded() {
+	if due := p.partition.due.Load(); due != 0 && through >= change.Timestamp(due) {
 		p.sink.engine.pokeCheckpointer()
 	}
 }
@@ -119,45 +136,112 @@ func (p *partition) hasEnded() bool {
 	return p.ended
 }
 
-// discovered notes a frame's children and whether it was the last, after its changes have been tracked.
-func (p *partition) discovered(f *change.Frame) {
-	p.through.Store(int64(f.Through))
-	if len(f.Children) == 0 && !f.Ended {
-		return
+// isHeld reports whether a move holds the partition.
+func (p *partition) isHeld() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hold != nil
+}
+
+// awaited reports whether other partitions wait for what a frame holds: it must become durable without delay.
+func awaited(f *change.Frame) bool { return f.Ended || f.MovedOut || len(f.Sources) > 0 }
+
+// discover notes what a frame says beside its changes, before they are tracked and may count as durable: a checkpoint that
+// passes a child's start is stored with the child (I3), and none reaches an end or a hold (I5). It returns the hold that the
+// frame brings, if any.
+func (p *partition) discover(f *change.Frame) *hold {
+	if !awaited(f) && len(f.Children) == 0 {
+		return nil
 	}
+	p.due.Store(int64(f.Through))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.children = append(p.children, f.Children...)
-	p.ended = p.ended || f.Ended
+	if f.Ended || len(f.Sources) > 0 {
+		p.limit = f.Through - 1 // I5: after a restart the end, or the move, must be read again
+	}
+	if len(f.Sources) > 0 && !f.Ended { // nothing comes behind an end
+		p.hold = &hold{at: f.Through, sources: f.Sources, over: make(chan struct{})}
+	}
+	return p.hold
 }
 
-// collect takes what has changed in the partition since the last checkpoint; ok is false if nothing has. It is called by
-// the checkpointer only, which stores the update or stops.
-func (p *partition) collect() (u state.Update, ok bool) {
-	// ended is read before the trackers: once it is set no frame follows, so idle trackers then mean finished (I3).
+// tracked notes a frame's promise, and whether it was the last, after its changes have been tracked.
+func (p *partition) tracked(f *change.Frame) {
+	p.through.Store(int64(f.Through))
+	if f.Ended {
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+	}
+}
+
+// release ends the hold.
+func (p *partition) release() {
 	p.mu.Lock()
-	ended := p.ended
+	defer p.mu.Unlock()
+	p.limit = change.MaxTimestamp
+	close(p.hold.over)
+	p.hold = nil
+}
+
+// note is what the graph is told of a partition once the updates collected with it are stored.
+type note struct {
+	partition *partition
+	// through is the partition's promise over all sinks. It may be 1 µs above what is stored: the limit keeps a checkpoint from
+	// where the partition is held, and those who wait for it there must not wait for the end of the hold (I3).
+	through change.Timestamp
+	hold    *hold // nil if the graph knows it, or there is none
+}
+
+// collect takes what has changed in the partition since the last checkpoint: what is to be stored, if anything, and what the
+// graph is to be told then, if anything. It is called by the checkpointer only, which stores the update or stops.
+func (p *partition) collect() (u state.Update, store bool, n note, tell bool) {
+	// ended is read before the trackers: once it is set no frame follows, so idle trackers then mean finished (I3).
+	finished := p.hasEnded()
+	type durable struct {
+		through  change.Timestamp
+		chains   []state.ChainEnd
+		segments []change.Segment
+	}
+	sinks := make([]durable, len(p.progress))
+	n = note{partition: p, through: change.MaxTimestamp}
+	for i, pr := range p.progress {
+		pr.mu.Lock()
+		sinks[i] = durable{pr.tracker.through, pr.chains, pr.segments}
+		pr.chains, pr.segments = nil, nil
+		finished = finished && pr.tracker.idle()
+		pr.mu.Unlock()
+		n.through = min(n.through, sinks[i].through)
+	}
+	// The rest is read after the trackers, and was written before them: what a promise passes is here (I3, I5).
+	p.mu.Lock()
 	u.Token, u.Children = p.Token, p.children
 	p.children = nil
+	limit := p.limit
+	if finished {
+		limit = change.MaxTimestamp // nobody will go on from here
+	}
+	if p.hold != nil && !p.hold.told {
+		n.hold, p.hold.told = p.hold, true
+	}
 	p.mu.Unlock()
+	if due := p.due.Load(); due != 0 && n.through >= change.Timestamp(due) {
+		p.due.CompareAndSwap(due, 0)
+	}
 
-	finished := ended
 	var unlisted []state.Progress
-	for _, pr := range p.progress {
-		pr.mu.Lock()
-		through := pr.tracker.through
-		st := state.Progress{Token: p.Token, Sink: pr.sink.name, Through: max(through, pr.stored), Chains: pr.chains}
-		if through > pr.stored || len(pr.chains) > 0 {
+	for i, pr := range p.progress {
+		through := min(sinks[i].through, limit)
+		st := state.Progress{Token: p.Token, Sink: pr.sink.name, Through: max(through, pr.stored), Chains: sinks[i].chains}
+		if through > pr.stored || len(st.Chains) > 0 {
 			u.Progress = append(u.Progress, st)
 		} else if !pr.listed {
 			unlisted = append(unlisted, st)
 		}
-		for _, s := range pr.segments {
+		for _, s := range sinks[i].segments {
 			u.Segments = append(u.Segments, state.SinkSegment{Sink: pr.sink.name, Segment: s})
 		}
-		pr.chains, pr.segments = nil, nil
-		finished = finished && pr.tracker.idle()
-		pr.mu.Unlock()
 	}
 	if len(u.Progress) > 0 {
 		// I2: the first checkpoint of a partition lists every sink, also one that has nothing yet: a sink without a row
@@ -165,14 +249,16 @@ func (p *partition) collect() (u state.Update, ok bool) {
 		u.Progress = append(u.Progress, unlisted...)
 	}
 	if finished {
-		// The last frame promised the last microsecond before the children's start.
+		// The last frame promised the last microsecond of the partition's own.
 		u.Finished, u.End = true, change.Timestamp(p.through.Load())+1
 	}
-	return u, len(u.Children) > 0 || len(u.Progress) > 0 || len(u.Segments) > 0 || u.Finished
+	store = len(u.Children) > 0 || len(u.Progress) > 0 || len(u.Segments) > 0 || u.Finished
+	tell = n.through > p.promised || n.hold != nil
+	return u, store, n, tell
 }
 
-// committed notes that an update of collect is stored, and returns the partition's durable promise over all sinks.
-func (p *partition) committed(u *state.Update) change.Timestamp {
+// committed notes that an update of collect is stored.
+func (p *partition) committed(u *state.Update) {
 	for _, s := range u.Progress {
 		for _, pr := range p.progress {
 			if pr.sink.name == s.Sink {
@@ -182,16 +268,4 @@ func (p *partition) committed(u *state.Update) change.Timestamp {
 			}
 		}
 	}
-	return p.durable()
-}
-
-// durable is the least stored checkpoint of the partition's sinks.
-func (p *partition) durable() change.Timestamp {
-	least := change.MaxTimestamp
-	for _, pr := range p.progress {
-		pr.mu.Lock()
-		least = min(least, pr.stored)
-		pr.mu.Unlock()
-	}
-	return least
 }

@@ -86,7 +86,7 @@ func (r *sinkRunner) accept(f *change.Frame, at *progress, h *hand) {
 		groups.add(r.laneFor(&changes[i], at, &key), item{&changes[i], s})
 	}
 	groups.deliver()
-	if f.Ended {
+	if awaited(f) {
 		r.closeLanes(at)
 	}
 }
@@ -169,7 +169,7 @@ func (r *sinkRunner) laneFor(c *change.Change, at *progress, key *[]byte) *lane 
 	return l
 }
 
-// closeLanes makes the partition's changes leave now: its children wait for them, and never for a batch's age.
+// closeLanes makes the partition's changes leave now: other partitions wait for them, and never for a batch's age.
 func (r *sinkRunner) closeLanes(at *progress) {
 	if r.spec.LaneBy == sinks.LaneByChain {
 		for _, l := range at.lanes {

@@ -58,7 +58,7 @@ type Status struct {
 	Partitions        int
 	Started, Finished int64
 	// Heard is when the partition that has been silent longest last gave a sign of life, in this machine's time; zero if
-	// none is being read. A reader that waits for the budget is silent.
+	// none is being read. A reader that waits for the budget is silent; one that waits for another partition does not count.
 	Heard time.Time
 
 	// Read counts the changes read, of which the filter took out Filtered; ReadBytes the memory they took, Frames the reader's frames that held changes, and
@@ -164,7 +164,7 @@ func (e *Engine) Status() Status {
 	e.mu.Lock()
 	s.Partitions, s.Watermark, s.Err = len(e.running), e.watermark, e.failure
 	for _, p := range e.running {
-		if h := p.heard.Load(); !p.hasEnded() && (heard == 0 || h < heard) {
+		if h := p.heard.Load(); !p.hasEnded() && !p.isHeld() && (heard == 0 || h < heard) {
 			heard = h
 		}
 	}
