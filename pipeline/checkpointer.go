@@ -97,9 +97,10 @@ func (e *Engine) collect() {
 		e.pending = append(e.pending, state.Update{Tables: e.newTables})
 		e.newTables = nil
 	}
+	stored := e.watermark
 	e.mu.Unlock()
 	for _, p := range running {
-		u, store, n, tell := p.collect()
+		u, store, n, tell := p.collect(stored)
 		if store {
 			e.pending = appendSplit(e.pending, u)
 		}

@@ -333,13 +333,23 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("worker %s (epoch %d) lost %d partition(s) to another worker that has started since: stop one of the two", e.Worker, e.Epoch, e.Partitions)
 }
 
-// addPartition makes a stored partition known. It is among the waiting before any of its parents leaves the running.
+// addPartition makes a stored partition known.
 func (e *Engine) addPartition(c change.Partition) {
 	e.graph.Add(c)
+	e.expect([]change.Partition{c})
+}
+
+// expect puts partitions among the waiting: before one that announces them is through their start, or leaves the running.
+func (e *Engine) expect(children []change.Partition) {
+	if len(children) == 0 {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.running[c.Token] == nil {
-		e.waiting[c.Token] = c.Start
+	for _, c := range children {
+		if e.running[c.Token] == nil {
+			e.waiting[c.Token] = c.Start
+		}
 	}
 }
 
@@ -454,7 +464,11 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		}
 	}
 	h.sinks.Store(int32(len(e.sinks)))
+	if e.sequencer != nil {
+		f.Sources = nil // every change waits for all partitions, and so for those that keys came from
+	}
 	held := p.discover(f)
+	e.expect(f.Children)
 	if e.sequencer == nil {
 		for i, s := range e.sinks {
 			s.accept(f, p.progress[i], h)
@@ -467,7 +481,7 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		}
 		e.sequencer.hold(p, f, shares)
 		p.tracked(f)
-		e.sequencer.release(awaited(f))
+		e.sequencer.release(f.Ended)
 	}
 	e.budget.wake() // this partition has moved: another may be the lowest now
 	if awaited(f) || len(f.Children) > 0 {

@@ -69,16 +69,16 @@ func (s *sequencer) hold(p *partition, f *change.Frame, shares []*share) {
 }
 
 // release hands on, in position order, what every partition has been read past. The caller has published its own progress.
-// waits says that other partitions have just begun to wait for one.
-func (s *sequencer) release(waits bool) {
+// hasEnded says that a partition has just ended.
+func (s *sequencer) release(hasEnded bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.lowest; !waits && p != nil && change.Timestamp(p.through.Load()) <= s.released && !p.hasEnded() {
+	if p := s.lowest; !hasEnded && p != nil && change.Timestamp(p.through.Load()) <= s.released && !p.hasEnded() {
 		return // the lowest has not moved: nothing comes free, whatever the thousands before it have read
 	}
-	through, lowest, awaited := s.engine.readThrough()
+	through, lowest, ended := s.engine.readThrough()
 	s.lowest = lowest
-	if through <= s.released && !awaited {
+	if through <= s.released && !ended {
 		return
 	}
 	s.released = max(s.released, through)
@@ -103,9 +103,9 @@ func (s *sequencer) release(waits bool) {
 	slices.SortFunc(run, func(a, b sequenced) int { return a.change.Position.Compare(b.change.Position) })
 	for i, sink := range s.engine.sinks {
 		sink.acceptRun(i, run)
-		if awaited {
+		if ended {
 			for _, l := range sink.allLanes() {
-				l.close() // other partitions wait for what is still here
+				l.close() // a partition's children wait for what it still has here
 			}
 		}
 	}
@@ -131,8 +131,8 @@ func (r *sinkRunner) acceptRun(i int, run []sequenced) {
 }
 
 // readThrough is the low watermark of what was read, over partitions that wait for their parents too, the partition it is
-// that of, nil for one that waits, and whether some partition waits for what others have in the sinks, or they for it.
-func (e *Engine) readThrough() (through change.Timestamp, lowest *partition, awaited bool) {
+// that of, nil for one that waits, and whether some partition has ended and waits for its sinks.
+func (e *Engine) readThrough() (through change.Timestamp, lowest *partition, ended bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	through = change.MaxTimestamp
@@ -140,10 +140,11 @@ func (e *Engine) readThrough() (through change.Timestamp, lowest *partition, awa
 		through = min(through, start-1)
 	}
 	for _, p := range e.running {
-		if t := change.Timestamp(p.through.Load()); t < through {
+		if p.hasEnded() {
+			ended = true // nothing more comes from it, and its children are among the waiting
+		} else if t := change.Timestamp(p.through.Load()); t < through {
 			through, lowest = t, p
 		}
-		awaited = awaited || p.hasEnded() || p.isHeld()
 	}
-	return through, lowest, awaited
+	return through, lowest, ended
 }

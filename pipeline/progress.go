@@ -31,6 +31,8 @@ type partition struct {
 	// limit is how far a checkpoint may go: not to where the partition is held, or has ended, until that is over.
 	limit change.Timestamp
 	hold  *hold // nil while nothing holds the partition
+	// isParent says that a child waits for the partition to be finished.
+	isParent bool
 
 	// promised is what the graph was last told; the checkpointer's.
 	promised change.Timestamp
@@ -157,6 +159,7 @@ func (p *partition) discover(f *change.Frame) *hold {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.children = append(p.children, f.Children...)
+	p.isParent = p.isParent || slices.ContainsFunc(f.Children, func(c change.Partition) bool { return slices.Contains(c.Parents, p.Token) })
 	if f.Ended || len(f.Sources) > 0 {
 		p.limit = f.Through - 1 // I5: after a restart the end, or the move, must be read again
 	}
@@ -195,8 +198,9 @@ type note struct {
 }
 
 // collect takes what has changed in the partition since the last checkpoint: what is to be stored, if anything, and what the
-// graph is to be told then, if anything. It is called by the checkpointer only, which stores the update or stops.
-func (p *partition) collect() (u state.Update, store bool, n note, tell bool) {
+// graph is to be told then, if anything. stored is the stored low watermark of the pipeline. It is called by the checkpointer
+// only, which stores the update or stops.
+func (p *partition) collect(stored change.Timestamp) (u state.Update, store bool, n note, tell bool) {
 	// ended is read before the trackers: once it is set no frame follows, so idle trackers then mean finished (I3).
 	finished := p.hasEnded()
 	type durable struct {
@@ -219,6 +223,11 @@ func (p *partition) collect() (u state.Update, store bool, n note, tell bool) {
 	u.Token, u.Children = p.Token, p.children
 	p.children = nil
 	limit := p.limit
+	if !p.isParent && len(p.Parents) == 0 && stored < min(p.Start, n.through-1) {
+		// I3: who announced it in mid-life may be read again after a restart, from before that, and the store then has to
+		// know it still as one that goes on, not to begin it anew. Nobody waits for it to be finished.
+		finished = false
+	}
 	if finished {
 		limit = change.MaxTimestamp // nobody will go on from here
 	}

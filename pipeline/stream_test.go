@@ -30,7 +30,8 @@ func (d *dice) intn(n int) int {
 // as rude as allowed: frames are cut anywhere between timestamps, partitions are read at different speeds.
 type script struct {
 	parts   map[string]*scriptPart
-	changes int // in all partitions
+	changes int  // in all partitions
+	moving  bool // the stream has mutable key ranges
 
 	rng  *dice
 	mu   sync.Mutex
@@ -44,6 +45,7 @@ type scriptPart struct {
 	end      change.Timestamp
 	children []change.Partition
 	changes  []change.Change
+	moves    []scriptMove // with moving
 }
 
 var scriptTables = []*change.Table{
@@ -158,6 +160,9 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 	s.mu.Lock()
 	s.reads = append(s.reads, p.Token)
 	s.mu.Unlock()
+	if s.moving {
+		return s.readMoving(ctx, part, after, yield)
+	}
 	rest := part.changes
 	for len(rest) > 0 && rest[0].Position.Commit <= after {
 		rest = rest[1:]

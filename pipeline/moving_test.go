@@ -1,0 +1,188 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/spanledger/spanledger/change"
+)
+
+// scriptMove is what a partition of a moving script tells at one timestamp, behind the changes of that timestamp.
+type scriptMove struct {
+	at      change.Timestamp
+	sources []string
+	out     bool
+	began   []change.Partition
+}
+
+// newMovingScript draws a history of a stream with mutable key ranges: keys move to living partitions and to new ones, are
+// exchanged and go round in circles at one timestamp; partitions split, merge and end. A change at the time of a move still
+// is the source's. Only one of the sources of a new partition announces it.
+func newMovingScript(rng *dice, commits, keys int) *script {
+	s := &script{parts: map[string]*scriptPart{}, rng: rng, moving: true}
+	now := change.Timestamp(1_000_000)
+	var live []*scriptPart
+	add := func() *scriptPart {
+		p := &scriptPart{Partition: change.Partition{Token: "P" + strconv.Itoa(len(s.parts)), Start: now}}
+		s.parts[p.Token] = p
+		live = append(live, p)
+		return p
+	}
+	first := []*scriptPart{add(), add(), add()}
+	owner := make([]*scriptPart, keys)
+	for k := range owner {
+		owner[k] = first[k%3]
+	}
+	at := func(p *scriptPart) *scriptMove {
+		if n := len(p.moves); n == 0 || p.moves[n-1].at != now {
+			p.moves = append(p.moves, scriptMove{at: now})
+		}
+		return &p.moves[len(p.moves)-1]
+	}
+	// shift moves keys from one partition to another; a new one is announced by the first who gives it keys.
+	announced := map[*scriptPart]bool{first[0]: true, first[1]: true, first[2]: true}
+	shift := func(keys []int, from, to *scriptPart) {
+		for _, k := range keys {
+			owner[k] = to
+		}
+		out := at(from)
+		out.out = true
+		if !announced[to] {
+			announced[to] = true
+			out.began = append(out.began, to.Partition)
+		}
+		if in := at(to); !slices.Contains(in.sources, from.Token) {
+			in.sources = append(in.sources, from.Token)
+		}
+	}
+	of := func(p *scriptPart) (list []int) {
+		for k, o := range owner {
+			if o == p {
+				list = append(list, k)
+			}
+		}
+		return list
+	}
+	end := func(p *scriptPart) {
+		p.end = now
+		live = slices.DeleteFunc(live, func(q *scriptPart) bool { return q == p })
+	}
+	now++ // so that Partitions has no doubt about who was alive at the start
+	value := 0
+	touched := map[int]change.Position{}
+	for n := range commits {
+		now += change.Timestamp(rng.intn(3))
+		for mod := range 1 + rng.intn(4) {
+			key := rng.intn(keys)
+			p := owner[key]
+			pos := change.Position{Commit: now, Transaction: strconv.Itoa(n + 1), Sequence: fmt.Sprintf("%08d", rng.intn(2)), Mod: int32(mod)}
+			if last, ok := touched[key]; ok && last.Commit == now && last.Transaction != pos.Transaction {
+				continue
+			}
+			touched[key] = pos
+			value++
+			p.changes = append(p.changes, change.Change{
+				Position: pos, Table: scriptTables[key%2], Op: change.Update, Key: []change.Value{change.Value(strconv.Quote(strconv.Itoa(key)))},
+				After: change.Row{nil, change.Value(strconv.Quote(strconv.Itoa(value)))}, Partition: p.Token,
+			})
+			s.changes++
+		}
+		if rng.intn(4) > 0 {
+			continue
+		}
+		p := live[rng.intn(len(live))]
+		q := live[rng.intn(len(live))]
+		has := of(p)
+		half := has[:(len(has)+1)/2]
+		switch kind := rng.intn(6); {
+		case kind == 0 && len(has) > 1: // split: the parts are new and the old one ends
+			a, b := add(), add()
+			shift(half, p, a)
+			shift(has[len(half):], p, b)
+			end(p)
+		case kind == 1 && p != q: // merge: one of the two tells of the new one
+			m := add()
+			shift(has, p, m)
+			shift(of(q), q, m)
+			end(p)
+			end(q)
+		case kind == 2 && p != q: // exchange
+			back := of(q)
+			shift(half, p, q)
+			shift(back, q, p)
+		case kind == 3 && len(live) > 2: // a circle of all
+			var all [][]int
+			for _, l := range live {
+				all = append(all, of(l))
+			}
+			for i, l := range live {
+				shift(all[i], l, live[(i+1)%len(live)])
+			}
+		case kind == 4 && p != q: // an end without a start
+			shift(has, p, q)
+			end(p)
+		case p != q:
+			shift(half, p, q)
+		default:
+			shift(half, p, add())
+		}
+		now++ // what follows lies behind the move
+	}
+	for _, p := range live {
+		p.end = now
+	}
+	for _, p := range s.parts {
+		slices.SortFunc(p.changes, func(a, b change.Change) int { return a.Position.Compare(b.Position) })
+	}
+	return s
+}
+
+// readMoving reads a partition of a moving script, in frames that end anywhere between timestamps and exactly at move-ins.
+func (s *script) readMoving(ctx context.Context, part *scriptPart, after change.Timestamp, yield func(*change.Frame) error) error {
+	changes, moves := part.changes, part.moves
+	for len(changes) > 0 && changes[0].Position.Commit <= after {
+		changes = changes[1:]
+	}
+	for len(moves) > 0 && moves[0].at <= after {
+		moves = moves[1:]
+	}
+	for frame := 0; ; frame++ {
+		if s.stop != nil {
+			if err := s.stop(part.Token, frame); err != nil {
+				return err
+			}
+		}
+		f := &change.Frame{Token: part.Token, Through: min(part.end, after+change.Timestamp(s.rng.intn(8)))}
+		for len(moves) > 0 && moves[0].at <= f.Through {
+			m := moves[0]
+			moves = moves[1:]
+			f.MovedOut = f.MovedOut || m.out
+			f.Children = append(f.Children, m.began...)
+			if len(m.sources) > 0 {
+				f.Through, f.Sources = m.at, m.sources
+			}
+		}
+		if len(moves) > 0 && s.rng.intn(3) == 0 {
+			f.Children = append(f.Children, moves[0].began...) // earlier than it must be, and again later
+		}
+		n := 0
+		for n < len(changes) && changes[n].Position.Commit <= f.Through {
+			f.Bytes += changes[n].Size()
+			n++
+		}
+		f.Changes, changes = slices.Clone(changes[:n]), changes[n:]
+		f.Ended = f.Through == part.end
+		after = f.Through
+		if err := yield(f); err != nil {
+			return err
+		}
+		if f.Ended {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
