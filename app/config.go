@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/pipeline"
 	"github.com/spanledger/spanledger/pipeline/filter"
 	"github.com/spanledger/spanledger/sinks"
@@ -89,6 +90,7 @@ type (
 		Database  string   `yaml:"database"`
 		Stream    string   `yaml:"stream"`
 		Start     startAt  `yaml:"start"`
+		End       endAt    `yaml:"end"`
 		Heartbeat duration `yaml:"heartbeat"`
 	}
 	fileState struct {
@@ -198,7 +200,7 @@ func (d *decoder) archives(configs []PipelineConfig) {
 func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {
 	c := PipelineConfig{
 		Name: f.Name, Database: f.Source.Database, Stream: f.Source.Stream, StateDatabase: f.State.Database,
-		Start: f.Source.Start.at, Earliest: f.Source.Start.earliest, Heartbeat: time.Duration(f.Source.Heartbeat),
+		Start: f.Source.Start.at, Earliest: f.Source.Start.earliest, End: change.Timestamp(f.Source.End), Heartbeat: time.Duration(f.Source.Heartbeat),
 		BudgetBytes: int(f.Budget), CheckpointEvery: time.Duration(f.CheckpointEvery), DrainTimeout: time.Duration(f.DrainTimeout), Order: pipeline.Order(f.Order),
 		Filter: filter.Options{
 			Tables: filter.Names(f.Filter.Tables), Operations: f.Filter.Operations, Tags: filter.Names(f.Filter.Tags),
@@ -213,6 +215,9 @@ func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {
 	d.database(at+".state.database", c.StateDatabase)
 	if d.require(at+".source.stream", c.Stream); c.Stream != "" && !streamName.MatchString(c.Stream) {
 		d.errorOn(at+".source.stream", "letters, digits and underscores", "%q cannot be a change stream's name", c.Stream)
+	}
+	if c.End != 0 && c.End < c.Start {
+		d.errorOn(at+".source.end", "", "the end %s lies before the start %s", c.End, c.Start)
 	}
 	if c.Heartbeat != 0 && (c.Heartbeat < 100*time.Millisecond || c.Heartbeat > 5*time.Minute) {
 		d.errorOn(at+".source.heartbeat", "from 100ms to 5m; Cloud Spanner itself wants at least 1s", "heartbeat is %s", c.Heartbeat)

@@ -71,6 +71,18 @@ func (v *startAt) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// endAt is where a pipeline ends, inclusive; 0 is never.
+type endAt change.Timestamp
+
+func (v *endAt) UnmarshalText(b []byte) error {
+	t, err := time.Parse(time.RFC3339Nano, string(b))
+	if err != nil || t.Year() < 2000 {
+		return fmt.Errorf("want a time such as 2026-01-02T15:04:05Z")
+	}
+	*v = endAt(change.TimestampOf(t))
+	return nil
+}
+
 // names is a list of names to include, or {include, exclude}.
 type names filter.Names
 

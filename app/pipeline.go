@@ -37,6 +37,9 @@ type PipelineConfig struct {
 	// effect on a pipeline that has begun.
 	Start    change.Timestamp
 	Earliest bool
+	// End is the last commit timestamp to deliver, inclusive; zero goes on for ever. It may be changed or left out later: the
+	// pipeline goes on from where it ended.
+	End change.Timestamp
 	// Heartbeat is how often idle partitions report, which bounds the delay of the last change before a pause; 0 means 1 s.
 	Heartbeat time.Duration
 	// BudgetBytes, CheckpointEvery and DrainTimeout are the engine's; 0 means its defaults.
@@ -109,7 +112,7 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	}
 	opts := pipeline.Options{
 		Worker:   fmt.Sprintf("%s-%d", host, os.Getpid()),
-		Observer: c.Metrics, Order: c.Order,
+		Observer: c.Metrics, Order: c.Order, End: c.End,
 		BudgetBytes: c.BudgetBytes, CheckpointEvery: c.CheckpointEvery, DrainTimeout: c.DrainTimeout, Logger: log,
 	}
 	passes, err := filter.New(c.Filter)
@@ -143,12 +146,15 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	if opts.Config.Start, err = e.startOf(ctx, c, begun.IsZero(), log); err != nil {
 		return nil, err
 	}
+	if begun.IsZero() && c.End != 0 && c.End < opts.Config.Start {
+		return nil, fmt.Errorf("its end %s lies before its start %s: nothing would be read", c.End, opts.Config.Start)
+	}
 	if opts.Sinks, err = newSinks(ctx, c, opts.Config, store, client, begun); err != nil {
 		return nil, err
 	}
 	opts.Source = func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
 		r, err := changestream.New(ctx, changestream.Options{
-			Database: c.Database, Stream: c.Stream, Heartbeat: c.Heartbeat, Tables: snap.Tables,
+			Database: c.Database, Stream: c.Stream, Heartbeat: c.Heartbeat, End: c.End, Tables: snap.Tables,
 			ClientOptions: e.readerOptions(), RequestTag: "spanledger=" + c.Name, Logger: log, OnRetry: c.Metrics.ReaderRetried,
 		})
 		if err != nil {

@@ -28,7 +28,8 @@ type RunOptions struct {
 
 var errStartTimeout = errors.New("the time for the start is over")
 
-// Run runs the pipelines of a configuration until ctx ends, and then lets what was read become durable. What cannot be
+// Run runs the pipelines of a configuration until ctx ends, or all of those have delivered everything through their ends that
+// have one, and then lets what was read become durable. What cannot be
 // reached at start is an error within StartTimeout; what is lost later is tried again for ever. If one pipeline fails for
 // good the others are drained and the error is returned: a supervisor that starts the process again starts all of them.
 func Run(ctx context.Context, o RunOptions) (err error) {
@@ -120,6 +121,11 @@ func runAll(ctx context.Context, pipelines []*Pipeline, o RunOptions) error {
 	for _, p := range pipelines {
 		go func() {
 			err := p.Run(running)
+			if err == nil && running.Err() == nil && p.Config.End != 0 && p.Status().Watermark >= p.Config.End-1 {
+				o.Logger.Info("everything through the pipeline's end is delivered", "pipeline", p.Config.Name, "end", p.Config.End)
+				results <- nil
+				return
+			}
 			if err == nil && running.Err() == nil {
 				err = errors.New("every partition of the change stream has ended: was it dropped?")
 			}

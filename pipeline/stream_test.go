@@ -30,8 +30,9 @@ func (d *dice) intn(n int) int {
 // as rude as allowed: frames are cut anywhere between timestamps, partitions are read at different speeds.
 type script struct {
 	parts   map[string]*scriptPart
-	changes int  // in all partitions
-	moving  bool // the stream has mutable key ranges
+	changes int              // in all partitions
+	moving  bool             // the stream has mutable key ranges
+	end     change.Timestamp // the last to be read, 0 for all
 
 	rng  *dice
 	mu   sync.Mutex
@@ -175,6 +176,9 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 		}
 		n := s.rng.intn(6)
 		n = min(n, len(rest))
+		for s.end != 0 && n > 0 && rest[n-1].Position.Commit > s.end {
+			n--
+		}
 		for n > 0 && n < len(rest) && rest[n].Position.Commit == rest[n-1].Position.Commit {
 			n++
 		}
@@ -186,14 +190,17 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 			f.Bytes += f.Changes[i].Size()
 		}
 		rest = rest[n:]
-		if len(rest) == 0 && s.rng.intn(2) == 0 {
+		switch {
+		case s.end != 0 && part.end > s.end && (len(rest) == 0 || rest[0].Position.Commit > s.end):
+			f.Through = s.end
+		case len(rest) == 0 && s.rng.intn(2) == 0:
 			f.Through, f.Children, f.Ended = part.end-1, part.children, true
 		}
 		after = f.Through
 		if err := yield(f); err != nil {
 			return err
 		}
-		if f.Ended {
+		if f.Ended || s.end != 0 && f.Through >= s.end {
 			return nil
 		}
 		if ctx.Err() != nil {

@@ -25,11 +25,17 @@ func (s *tape) Read(ctx context.Context, p change.Partition, after change.Timest
 		if s.before != nil {
 			s.before(ctx, p.Token, i)
 		}
+		if ctx.Err() != nil {
+			break
+		}
 		if f.Through <= after {
 			continue
 		}
 		c := *f
 		c.Token, c.Changes = p.Token, slices.Clone(f.Changes)
+		for len(c.Changes) > 0 && c.Changes[0].Position.Commit <= after {
+			c.Changes = c.Changes[1:]
+		}
 		if err := yield(&c); err != nil {
 			return err
 		}
