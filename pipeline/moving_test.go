@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -326,6 +327,98 @@ func TestMoveHoldsTheDestination(t *testing.T) {
 			t.Fatalf("%d changes came and the checkpoint is %s", dest.Distinct(), got)
 		}
 		if err := dest.CheckOrder(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestAnnouncedInMidLife checks I3: no checkpoint passes a partition's start without the store having that partition.
+func TestAnnouncedInMidLife(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := newDice(seed)
+			w := newWorldOf(newMovingScript(rng, 80, 6), rng)
+			var mu sync.Mutex
+			known := map[string]bool{}
+			w.store.onCommit = func(us []state.Update) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, u := range us {
+					for _, c := range u.Children {
+						known[c.Token] = true
+					}
+					for _, pr := range u.Progress {
+						for _, m := range w.script.parts[pr.Token].moves {
+							for _, c := range m.began {
+								if m.at <= pr.Through && !known[c.Token] {
+									t.Errorf("I3: the checkpoint %s of %s passes the start of %s, which is not stored", pr.Through, pr.Token, c.Token)
+								}
+							}
+						}
+					}
+				}
+			}
+			if err := w.engine(t, func(o *Options) { o.CheckpointEvery = 10 * time.Millisecond }).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestAnnouncedAgain checks I3: a partition that has come to its end while its announcement may still be read again is not
+// stored as finished, or it would be begun anew after a restart.
+func TestAnnouncedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const at = 1_000_010
+		start := testConfig.Start
+		source := &tape{
+			first: []change.Partition{{Token: "P", Start: start}, {Token: "Q", Start: start}},
+			frames: map[string][]*change.Frame{
+				// P takes keys from Q and gives some to the new C, all at once, and is held while C lives and dies.
+				"P": {{Through: at, Sources: []string{"Q"}, MovedOut: true, Children: []change.Partition{{Token: "C", Start: at}}}, {Through: at + 50}},
+				"C": {{Through: at, Sources: []string{"P"}}, {Changes: []change.Change{tapeChange(0, at+5)}, Through: at + 5, Ended: true}},
+				"Q": {{Through: at + 50}},
+			},
+		}
+		letGo := make(chan struct{})
+		source.before = func(ctx context.Context, token string, _ int) {
+			if token == "Q" {
+				select {
+				case <-letGo:
+				case <-ctx.Done():
+				}
+			}
+		}
+		store, dest := state.NewMemory(), memsink.NewDestination()
+		e, err := New(Options{
+			Config: testConfig, Store: store, Logger: slog.New(slog.DiscardHandler),
+			Source: func(context.Context, state.Snapshot) (Source, error) { return source, nil },
+			Sinks:  []NamedSink{{"mem", memsink.NewWriter(memsink.Options{Destination: dest})}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- e.Run(ctx) }()
+		open := func() bool {
+			snap, err := store.Load(t.Context(), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(snap.Partitions, func(p state.Partition) bool { return p.Token == "C" && p.State == state.Open })
+		}
+		time.Sleep(time.Minute)
+		if dest.Distinct() != 1 || !open() {
+			t.Errorf("C delivered %d changes; the store has it as open: %t, want that while P may announce it again", dest.Distinct(), open())
+		}
+		close(letGo)
+		time.Sleep(time.Minute)
+		if open() {
+			t.Error("C is never finished")
+		}
+		cancel()
+		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
 	})
