@@ -38,7 +38,7 @@ func TestExampleConfigIsGood(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	// Every key there is stands in the example.
-	for _, key := range strings.Fields("name source database stream start heartbeat state budget checkpoint_every drain_timeout order filter tables include " +
+	for _, key := range strings.Fields("name source database stream start end heartbeat state budget checkpoint_every drain_timeout order filter tables include " +
 		"exclude operations tags system where columns drop sinks type options setup events watch project location subscriptions topic ordered admin listen") {
 		if !strings.Contains(ExampleConfig(), " "+key+":") && !strings.Contains(ExampleConfig(), "\n"+key+":") {
 			t.Errorf("the example does not have the key %s", key)
@@ -73,6 +73,8 @@ func TestConfigErrors(t *testing.T) {
 		"order":             {with("    sinks:", "    order: random\n    sinks:"), []string{"f.yaml:5:5: order: \"random\": want key or commit"}},
 		"pipeline name":     {with("name: ledger", "name: Ledger!"), []string{"cannot be a pipeline's name"}},
 		"database":          {with("databases/ledger", "database/ledger"), []string{"f.yaml:3:14: database \"projects/p/instances/inst/database/ledger\": want projects/PROJECT"}},
+		"end before start":  {with("stream: changes", "stream: changes, start: 2026-01-02T00:00:00Z, end: 2026-01-01T00:00:00Z"), []string{"the end 2026-01-01T00:00:00.000000Z lies before the start"}},
+		"end is no time":    {with("stream: changes", "stream: changes, end: now"), []string{"want a time such as"}},
 		"missing":           {with("stream: changes", "heartbeat: 1s"), []string{"f.yaml:3:5: stream is missing in pipelines[0].source"}},
 		"sink type":         {with("type: gcs", "type: gsc"), []string{"no sink is of type \"gsc\" (did you mean gcs?)"}},
 		"sink option":       {with("bucket: archive", "buckte: archive"), []string{"f.yaml:6:46: a sink of type gcs has no option buckte (did you mean bucket?)"}},

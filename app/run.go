@@ -28,10 +28,10 @@ type RunOptions struct {
 
 var errStartTimeout = errors.New("the time for the start is over")
 
-// Run runs the pipelines of a configuration until ctx ends, or all of those have delivered everything through their ends that
-// have one, and then lets what was read become durable. What cannot be
-// reached at start is an error within StartTimeout; what is lost later is tried again for ever. If one pipeline fails for
-// good the others are drained and the error is returned: a supervisor that starts the process again starts all of them.
+// Run runs the pipelines of a configuration until ctx ends, and then lets what was read become durable. A pipeline with an
+// end stops there by itself, and Run returns once all have. What cannot be reached at start is an error within StartTimeout;
+// what is lost later is tried again for ever. If one pipeline fails for good the others are drained and the error is returned:
+// a supervisor that starts the process again starts all of them.
 func Run(ctx context.Context, o RunOptions) (err error) {
 	if o.StartTimeout == 0 {
 		o.StartTimeout = time.Minute

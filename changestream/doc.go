@@ -7,15 +7,18 @@
 //   - every change once in a call of Read, whatever fails and is asked again in between;
 //   - frames whose promises only grow, never tear a commit timestamp apart, and never reach the partition's end, so that
 //     a stored promise can always be resumed from (I5);
-//   - the children with the last frame, after which the partition is read (I3).
+//   - the partitions that begin, no later than with the frame that reaches their start (I3).
 //
-// A Graph gives the order between partitions: a child is startable once all its parents are finished and durable.
+// A Graph gives the order between partitions. With immutable key ranges a child is startable once all its parents are finished
+// and durable. With mutable ones a partition begins at once and lives on while keys come and go: where keys come to it, it is
+// held until those that had them are through that timestamp. Why that cannot deadlock stands at the type holds.
 //
 // Records are parsed once, from the bytes gRPC received: no protobuf trees, no reflection and no maps stand between. A
 // change's values are slices of those bytes, kept alive by whatever refers to them.
 //
-// Streams with immutable key ranges are read in both dialects. Those with mutable key ranges are refused by New; their
-// records can be decoded, their moves are not followed yet.
+// Both dialects and both partition modes are read. A query of a stream with mutable key ranges must have an end, so such a
+// partition is read in windows, [s, e] and then from e + 1 µs: a good end of a query proves everything through its
+// end_timestamp, which is inclusive. An event or an end at T proves only T - 1 µs, as a row does.
 //
 // The package does not know sinks exist.
 package changestream
