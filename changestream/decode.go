@@ -28,6 +28,8 @@ type decoder struct {
 	// carry is the row whose end has not come yet, carried its bytes so far (0: none).
 	carry   tree
 	carried int
+	// expect is what the query's next message will take: see inbox.
+	expect int
 
 	rec record
 	// slab is where rows are cut from, names where short strings are.
@@ -112,6 +114,15 @@ func (d *decoder) finish() error {
 		return errors.New("the query ended inside a row")
 	}
 	return nil
+}
+
+// holds is how many bytes have been decoded and not handed over. The parts of a row are there once more when it is whole.
+func (d *decoder) holds() int {
+	n := 2 * d.carried
+	if d.frames != nil {
+		n += d.frames.heldBytes
+	}
+	return n
 }
 
 func (d *decoder) fail(what string, err error) error {

@@ -34,7 +34,7 @@ func strongRead() *sppb.TransactionSelector {
 }
 
 // readStream makes the request that reads a partition from start, or with the token "" the initial query's.
-func (d dialect) readStream(stream string, start change.Timestamp, token string, heartbeat time.Duration, tag string) *sppb.ExecuteSqlRequest {
+func (d dialect) readStream(stream string, start change.Timestamp, token string, heartbeat time.Duration) *sppb.ExecuteSqlRequest {
 	req := &sppb.ExecuteSqlRequest{Transaction: strongRead()}
 	names := [3]string{"start", "token", "heartbeat"}
 	if d == postgreSQL {
@@ -57,9 +57,6 @@ func (d dialect) readStream(stream string, start change.Timestamp, token string,
 		names[0]: {Code: sppb.TypeCode_TIMESTAMP},
 		names[1]: {Code: sppb.TypeCode_STRING},
 		names[2]: {Code: sppb.TypeCode_INT64},
-	}
-	if tag != "" {
-		req.RequestOptions = &sppb.RequestOptions{RequestTag: tag}
 	}
 	return req
 }

@@ -133,6 +133,7 @@ func (f *framer) cut() *change.Frame {
 		}
 		f.held = rest
 		f.heldBytes -= frame.Bytes
+		frame.Reserved = frame.Bytes
 		f.runs = append(f.runs[:0], f.runs[n:]...)
 		for i := range f.runs {
 			f.runs[i].end -= end
