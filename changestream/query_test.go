@@ -24,10 +24,10 @@ import (
 type recorder struct {
 	mu       sync.Mutex
 	sessions []*sppb.CreateSessionRequest // of a database role
-	queries  []*sppb.ExecuteSqlRequest // of the change stream
-	headers  []metadata.MD             // theirs
-	deadline bool                      // whether one of them had a deadline
-	fail     []error                   // for the next queries
+	queries  []*sppb.ExecuteSqlRequest    // of the change stream
+	headers  []metadata.MD                // theirs
+	deadline bool                         // whether one of them had a deadline
+	fail     []error                      // for the next queries
 }
 
 func (r *recorder) options() []grpc.ServerOption {

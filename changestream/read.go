@@ -95,7 +95,7 @@ var errSilent = errors.New("the query has been silent for too long, without even
 // run runs one query from start. It answers nil at the partition's end, or at an initial query's.
 func (r *Reader) run(ctx context.Context, d *decoder, start change.Timestamp, memory *ledger, yield func(*change.Frame) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	in := receive(ctx, inboxBytes, memory, d.expect, func(ctx context.Context) (messages, error) {
+	in := receive(ctx, min(inboxBytes, r.opts.MaxFrameBytes), memory, d.expect, func(ctx context.Context) (messages, error) {
 		return r.source.open(ctx, r.dialect.readStream(r.stream, start, d.token, r.opts.Heartbeat))
 	})
 	limit := time.Duration(r.opts.SilentHeartbeats)*r.opts.Heartbeat + silentMargin

@@ -27,11 +27,14 @@ type script struct {
 	mu      sync.Mutex
 	streams []*scripted
 	starts  []string // of the queries asked
+	// from answers a query by its start, in place of streams.
+	from func(start string) *scripted
 }
 
 // scripted is one query's stream.
 type scripted struct {
 	items   chan item
+	closed  chan struct{}
 	ctx     context.Context
 	silence time.Duration
 }
@@ -43,16 +46,28 @@ type item struct {
 
 // play is a stream that sends messages ([]byte), pauses (time.Duration) and ends with an error.
 func play(steps ...any) *scripted {
-	s := &scripted{items: make(chan item)}
+	s := &scripted{items: make(chan item), closed: make(chan struct{})}
+	send := func(i item) bool {
+		select {
+		case s.items <- i:
+			return true
+		case <-s.closed:
+			return false
+		}
+	}
 	go func() {
 		for _, step := range steps {
+			ok := true
 			switch v := step.(type) {
 			case []byte:
-				s.items <- item{b: v}
+				ok = send(item{b: v})
 			case time.Duration:
 				time.Sleep(v)
 			case error:
-				s.items <- item{err: v}
+				ok = send(item{err: v})
+			}
+			if !ok {
+				return
 			}
 		}
 	}()
@@ -62,7 +77,11 @@ func play(steps ...any) *scripted {
 func (s *script) open(ctx context.Context, req *sppb.ExecuteSqlRequest) (messages, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.starts = append(s.starts, req.Params.Fields["start"].GetStringValue())
+	start := req.Params.Fields["start"].GetStringValue()
+	s.starts = append(s.starts, start)
+	if s.from != nil {
+		s.streams = []*scripted{s.from(start)}
+	}
 	if len(s.streams) == 0 {
 		return nil, status.Error(codes.PermissionDenied, "the script is over")
 	}
@@ -81,7 +100,10 @@ func (s *scripted) recv() ([]byte, error) {
 	}
 }
 
-func (s *scripted) close(silence time.Duration) { s.silence = silence }
+func (s *scripted) close(silence time.Duration) {
+	s.silence = silence
+	close(s.closed)
+}
 
 func scriptedReader(t *testing.T, s *script, o Options) *Reader {
 	t.Helper()
