@@ -81,7 +81,7 @@ func gaveBack(err error) bool {
 }
 
 func (r *Reader) decoder(token string, frames *framer) *decoder {
-	return &decoder{token: token, unions: r.unions, pass: r.opts.PassUnknown, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
+	return &decoder{token: token, unions: r.unions, pass: r.opts.PassUnknown, strict: r.opts.RefuseUnknownFields, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
 }
 
 // yieldError is an error of the caller's, not to be retried.
