@@ -318,8 +318,11 @@ type rawMessage struct{ data []byte }
 // messages costs less than one allocation each.
 type rawCodec struct{ chunk []byte }
 
-// chunkBytes keeps idle partitions cheap: ten thousand of them hold 40 MB.
-const chunkBytes = 4 << 10
+// A chunk has room for some messages like the first in it, so that idle partitions hold little.
+const (
+	minChunk = 512
+	maxChunk = 4 << 10
+)
 
 func (c *rawCodec) Name() string { return "proto" }
 
@@ -342,7 +345,7 @@ func (c *rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	n := data.Len()
 	if n > cap(c.chunk)-len(c.chunk) {
-		c.chunk = make([]byte, 0, max(n, chunkBytes))
+		c.chunk = make([]byte, 0, max(n, minChunk, min(8*n, maxChunk)))
 	}
 	at := len(c.chunk)
 	c.chunk = c.chunk[:at+n]

@@ -285,7 +285,7 @@ func TestEmbeddedStreamIsMissingOrMutable(t *testing.T) {
 	}
 }
 
-func TestEmbeddedStreamDroppedAndLost(t *testing.T) {
+func TestPitfallTokensVanish(t *testing.T) {
 	w := startEmbedded(t, embedded.Options{}, testDDL...)
 	r := w.open(Options{Stream: "Everything"})
 	var lost *LostError

@@ -29,6 +29,8 @@ type script struct {
 	starts  []string // of the queries asked
 	// from answers a query by its start, in place of streams.
 	from func(start string) *scripted
+	// opened is called with the number of queries before this one; nil for nothing.
+	opened func(n int)
 }
 
 // scripted is one query's stream.
@@ -78,6 +80,9 @@ func (s *script) open(ctx context.Context, req *sppb.ExecuteSqlRequest) (message
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start := req.Params.Fields["start"].GetStringValue()
+	if s.opened != nil {
+		s.opened(len(s.starts))
+	}
 	s.starts = append(s.starts, start)
 	if s.from != nil {
 		s.streams = []*scripted{s.from(start)}
@@ -228,7 +233,7 @@ func TestReadTooLargeTimestamp(t *testing.T) {
 }
 
 // Each class of error that may pass: what was read is not read again, and the wait fits the class.
-func TestReadRetries(t *testing.T) {
+func TestPitfallPassingErrors(t *testing.T) {
 	advised := func(code codes.Code, wait time.Duration) error {
 		s, err := status.New(code, "busy").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
 		if err != nil {
@@ -289,7 +294,7 @@ func TestReadRetries(t *testing.T) {
 }
 
 // An unbounded query may end well without the partition's end; then nothing is finished.
-func TestReadEndWithoutChildren(t *testing.T) {
+func TestPitfallEndWithoutChildren(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{streams: []*scripted{
 			play(message(cart(10, "1", "a").row()), io.EOF),
@@ -307,7 +312,7 @@ func TestReadEndWithoutChildren(t *testing.T) {
 }
 
 // Children whose announcement broke off are announced again; the end is told once.
-func TestReadBreaksBetweenChildrenAndEnd(t *testing.T) {
+func TestPitfallStartAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{streams: []*scripted{
 			play(message(cart(10, "1", "a").row(), childRow(100, childC)), time.Second, status.Error(codes.Unavailable, "broken")),
@@ -324,7 +329,7 @@ func TestReadBreaksBetweenChildrenAndEnd(t *testing.T) {
 	})
 }
 
-func TestReadSilentStream(t *testing.T) {
+func TestPitfallDeadStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silent := play(message(heartbeatRow("1970-01-01T00:00:00.000031Z")))
 		s := &script{streams: []*scripted{silent, play(message(childRow(100, childC)), io.EOF)}}
@@ -413,7 +418,7 @@ func TestReadFinalErrors(t *testing.T) {
 	}
 }
 
-func TestReadStartInTheFuture(t *testing.T) {
+func TestPitfallStartInTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{streams: []*scripted{play(status.Error(codes.OutOfRange, "too far in the future"))}}
 		start := change.TimestampOf(time.Now().Add(time.Hour))
