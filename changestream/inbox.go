@@ -15,6 +15,8 @@ type inbox struct {
 	// expect is what the next message will take, as far as the last one tells. Only the receiving goroutine uses it until
 	// done is closed.
 	expect int
+	// tight says that memory was short for the last message: then none is received ahead of the decoder. Likewise.
+	tight bool
 	// ready has a token when something new is there, space when something was taken.
 	ready, space chan struct{}
 	// done is closed when the receiving goroutine is gone.
@@ -45,7 +47,8 @@ func (in *inbox) run(ctx context.Context, open func(context.Context) (messages, 
 	for {
 		// I10: before anything is received, or even asked for.
 		in.listening.Store(0)
-		if err := in.memory.reserve(ctx, in.expect, in.stream != nil); err != nil {
+		var err error
+		if in.tight, err = in.memory.reserve(ctx, in.expect, in.stream != nil); err != nil {
 			in.end(err)
 			return
 		}
@@ -80,7 +83,9 @@ func (in *inbox) count(ctx context.Context, weight int) error {
 	missing := weight - in.expect
 	in.expect = min(max(weight, minReserve), streamWindow)
 	if missing > 0 {
-		return in.memory.reserve(ctx, missing, true)
+		tight, err := in.memory.reserve(ctx, missing, true)
+		in.tight = in.tight || tight
+		return err
 	}
 	in.memory.adjust(missing)
 	return nil
@@ -91,7 +96,7 @@ func (in *inbox) put(ctx context.Context, b []byte) bool {
 	in.mu.Lock()
 	in.queue = append(in.queue, b)
 	in.bytes += len(b)
-	full := in.bytes >= in.limit
+	full := in.full()
 	in.mu.Unlock()
 	signal(in.ready)
 	for full {
@@ -101,11 +106,14 @@ func (in *inbox) put(ctx context.Context, b []byte) bool {
 			return false
 		}
 		in.mu.Lock()
-		full = in.bytes >= in.limit
+		full = in.full()
 		in.mu.Unlock()
 	}
 	return true
 }
+
+// full says that nothing more may be received now; the caller holds the lock.
+func (in *inbox) full() bool { return in.bytes >= in.limit || in.tight && in.bytes > 0 }
 
 // silent is how long Spanner has been listened to in vain.
 func (in *inbox) silent() time.Duration {
@@ -117,6 +125,7 @@ func (in *inbox) silent() time.Duration {
 }
 
 func (in *inbox) end(err error) {
+	in.listening.Store(0) // what came while the decoder was busy is no silence
 	in.mu.Lock()
 	in.err = err
 	in.mu.Unlock()

@@ -16,7 +16,7 @@ type Budget interface {
 
 // Account is one partition's share of a Budget, in bytes.
 type Account interface {
-	// TryReserve takes n bytes if that needs no waiting.
+	// TryReserve takes n bytes if there is plenty of room. After a refusal no more than one message is received ahead.
 	TryReserve(n int) bool
 	// Reserve takes n bytes and waits for them for as long as ctx lives. ErrGiveBack says instead that what the partition
 	// holds is needed elsewhere: Read lets go of it, and reads it again once the budget has room.
@@ -46,12 +46,12 @@ type ledger struct {
 	held    atomic.Int64
 }
 
-// reserve takes n bytes. open says that a query is open meanwhile.
-func (l *ledger) reserve(ctx context.Context, n int, open bool) error {
+// reserve takes n bytes; tight says that there was no plenty of room for them. open says that a query is open meanwhile.
+func (l *ledger) reserve(ctx context.Context, n int, open bool) (tight bool, err error) {
 	if l.account == nil || n <= 0 {
-		return nil
+		return false, nil
 	}
-	if !l.account.TryReserve(n) {
+	if tight = !l.account.TryReserve(n); tight {
 		if open {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeoutCause(ctx, stallLimit, ErrGiveBack)
@@ -59,13 +59,13 @@ func (l *ledger) reserve(ctx context.Context, n int, open bool) error {
 		}
 		if err := l.account.Reserve(ctx, n); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
-				return cause
+				return true, cause
 			}
-			return err
+			return true, err
 		}
 	}
 	l.held.Add(int64(n))
-	return nil
+	return tight, nil
 }
 
 func (l *ledger) adjust(n int) {

@@ -354,8 +354,8 @@ func TestPitfallDeadStream(t *testing.T) {
 func TestReadBackoffGrowsAndIsBounded(t *testing.T) {
 	for attempt := 1; attempt < 100; attempt++ {
 		full := defaultMaxBackoff
-		if attempt < 9 {
-			full = defaultMinBackoff << (attempt - 1)
+		if attempt < 10 {
+			full = min(full, defaultMinBackoff<<(attempt-1))
 		}
 		if d := backoff(attempt, defaultMinBackoff, defaultMaxBackoff); d < full/2 || d > full {
 			t.Errorf("attempt %d waits %v, want %v to %v", attempt, d, full/2, full)
@@ -462,7 +462,7 @@ func TestReadSlowCaller(t *testing.T) {
 		}
 		s := &script{streams: []*scripted{play(append(steps, message(childRow(10_000, part("c", 10_000))), io.EOF)...)}}
 		changes := 0
-		err := scriptedReader(t, s, Options{MaxFrameBytes: 64 << 10}).Read(t.Context(), part("p", 1), 0, func(f *change.Frame) error {
+		err := scriptedReader(t, s, Options{MaxFrameBytes: 64 << 10, OnRetry: func(_ string, _ int, err error) { t.Error(err) }}).Read(t.Context(), part("p", 1), 0, func(f *change.Frame) error {
 			time.Sleep(time.Minute)
 			changes += len(f.Changes)
 			return nil

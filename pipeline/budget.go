@@ -78,7 +78,8 @@ func newBudget(max int, each bool, pressure func(), lowest func() *account) *bud
 
 func (b *budget) newAccount() *account { return &account{budget: b} }
 
-// TryReserve takes n bytes if the partition need not wait for them.
+// TryReserve takes n bytes if there is room. It leaves the right to be beyond the budget to Reserve: the reader then knows
+// that memory is tight.
 func (a *account) TryReserve(n int) bool { return a.try(n, n <= smallReserve) }
 
 // Reserve takes n bytes, waiting for them if need be.
@@ -90,11 +91,15 @@ func (a *account) try(n int, small bool) bool {
 	b := a.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !(b.fitting == 0 && b.fits(n)) && !a.over && !(small && a.held == 0) {
-		return false
+	return a.take(n, b.fitting == 0 && b.fits(n) || small && a.held == 0)
+}
+
+// take takes n bytes if ok; the caller holds the lock.
+func (a *account) take(n int, ok bool) bool {
+	if ok {
+		a.budget.change(a, n, 0)
 	}
-	b.change(a, n, 0)
-	return true
+	return ok
 }
 
 // fits reports whether there is room. What is larger than the whole budget passes when nothing else is held.
@@ -124,6 +129,10 @@ func (a *account) reserve(ctx context.Context, n int, small bool) error {
 	}
 	w := &waiter{account: a, n: n, small: small, answer: make(chan error, 1)}
 	b.mu.Lock()
+	if a.take(n, a.over) {
+		b.mu.Unlock()
+		return nil
+	}
 	a.waiter = b.queue.PushBack(w)
 	a.waits.Store(true)
 	b.waiting.Add(1)
