@@ -3,6 +3,7 @@ package pipeline
 import (
 	"container/list"
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -309,6 +310,14 @@ func (b *budget) press(again bool) {
 	if press {
 		b.pressure()
 	}
+}
+
+// String says what the account holds, for people.
+func (a *account) String() string {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	return fmt.Sprintf("holds %d bytes, %d of them in frames, beyond the budget %v, with a frame %v, waits %v",
+		a.held, a.frames, a.over, a.overFrame || a.budget.over == a && !a.over, a.waiter != nil)
 }
 
 // inUse is the number of bytes held and how many partitions wait for more.
