@@ -53,8 +53,7 @@ func budgetModel(t *testing.T, rt *rapid.T) (recalls int, err error) {
 	max := rapid.IntRange(5_000, 50_000).Draw(rt, "budget")
 	each := rapid.Bool().Draw(rt, "order commit")
 	readers := make([]*modelReader, rapid.IntRange(1, 20).Draw(rt, "partitions"))
-	var b *budget
-	b = newBudget(max, each, func() {}, func() *account {
+	b := newBudget(max, each, func() {}, func() *account {
 		var lowest *modelReader
 		for _, r := range readers {
 			switch {
