@@ -63,7 +63,7 @@ func (d *decoder) protoRow(v value) error {
 func eachField(b []byte, f func(num protowire.Number, raw []byte, varint uint64) error) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
+		if n < 0 || num > protowire.MaxValidNumber {
 			return errWire
 		}
 		b = b[n:]
