@@ -92,6 +92,17 @@ type (
 		Start     startAt  `yaml:"start"`
 		End       endAt    `yaml:"end"`
 		Heartbeat duration `yaml:"heartbeat"`
+
+		SilentHeartbeats     int          `yaml:"silent_heartbeats"`
+		Priority             string       `yaml:"priority"`
+		RequestTag           string       `yaml:"request_tag"`
+		Role                 string       `yaml:"role"`
+		DirectedReads        fileDirected `yaml:"directed_reads"`
+		StreamsPerConnection int          `yaml:"streams_per_connection"`
+		Retry                fileRetry    `yaml:"retry"`
+		MaxTimestamp         byteSize     `yaml:"max_timestamp"`
+		UnknownValues        string       `yaml:"unknown_values"`
+		UnknownFields        string       `yaml:"unknown_fields"`
 	}
 	fileState struct {
 		Database string `yaml:"database"`
@@ -222,6 +233,7 @@ func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {
 	if c.Heartbeat != 0 && (c.Heartbeat < 100*time.Millisecond || c.Heartbeat > 5*time.Minute) {
 		d.errorOn(at+".source.heartbeat", "from 100ms to 5m; Cloud Spanner itself wants at least 1s", "heartbeat is %s", c.Heartbeat)
 	}
+	c.Reader = d.reader(&f.Source, f.Budget, at+".source")
 	if f.Budget != 0 && f.Budget < 1<<20 {
 		d.errorOn(at+".budget", "from 1MiB; the default is 256MiB", "budget is %d bytes", f.Budget)
 	}

@@ -7,6 +7,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/spanledger/spanledger/changestream"
 )
 
 const goodConfig = `pipelines:
@@ -38,7 +44,8 @@ func TestExampleConfigIsGood(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	// Every key there is stands in the example.
-	for _, key := range strings.Fields("name source database stream start end heartbeat state budget checkpoint_every drain_timeout order filter tables include " +
+	for _, key := range strings.Fields("name source database stream start end heartbeat silent_heartbeats priority request_tag role directed_reads failover streams_per_connection " +
+		"retry max_timestamp unknown_values unknown_fields state budget checkpoint_every drain_timeout order filter tables include " +
 		"exclude operations tags system where columns drop sinks type options setup events watch project location subscriptions topic ordered admin listen") {
 		if !strings.Contains(ExampleConfig(), " "+key+":") && !strings.Contains(ExampleConfig(), "\n"+key+":") {
 			t.Errorf("the example does not have the key %s", key)
@@ -75,6 +82,16 @@ func TestConfigErrors(t *testing.T) {
 		"database":          {with("databases/ledger", "database/ledger"), []string{"f.yaml:3:14: database \"projects/p/instances/inst/database/ledger\": want projects/PROJECT"}},
 		"end before start":  {with("stream: changes", "stream: changes, start: 2026-01-02T00:00:00Z, end: 2026-01-01T00:00:00Z"), []string{"the end 2026-01-01T00:00:00.000000Z lies before the start"}},
 		"end is no time":    {with("stream: changes", "stream: changes, end: now"), []string{"want a time such as"}},
+		"priority":          {with("stream: changes", "stream: changes, priority: urgent"), []string{"f.yaml:3:85: priority is \"urgent\"", "low, medium or high"}},
+		"one heartbeat":     {with("stream: changes", "stream: changes, silent_heartbeats: 1"), []string{"silent_heartbeats is 1"}},
+		"streams":           {with("stream: changes", "stream: changes, streams_per_connection: 101"), []string{"streams_per_connection is 101"}},
+		"retry":             {with("stream: changes", "stream: changes, retry: {min: 2s, max: 1s}"), []string{"the longest wait, 1s, is below the shortest, 2s"}},
+		"retry duration":    {with("stream: changes", "stream: changes, retry: {min: 0s}"), []string{"min: want a duration above zero"}},
+		"timestamp":         {with("stream: changes", "stream: changes, max_timestamp: 2GiB") + "    budget: 1GiB\n", []string{"above the budget of 1073741824"}},
+		"unknown":           {with("stream: changes", "stream: changes, unknown_values: skip, unknown_fields: halt"), []string{"unknown_values is \"skip\"", "unknown_fields is \"halt\"", "stop or pass"}},
+		"directed":          {with("stream: changes", "stream: changes, directed_reads: {include: [{location: a}], exclude: [{location: b}]}"), []string{"both include and exclude"}},
+		"failover":          {with("stream: changes", "stream: changes, directed_reads: {failover: false}"), []string{"failover without include"}},
+		"replica":           {with("stream: changes", "stream: changes, directed_reads: {include: [{type: witness}, {}]}"), []string{"type is \"witness\"", "without anything to know it by"}},
 		"missing":           {with("stream: changes", "heartbeat: 1s"), []string{"f.yaml:3:5: stream is missing in pipelines[0].source"}},
 		"sink type":         {with("type: gcs", "type: gsc"), []string{"no sink is of type \"gsc\" (did you mean gcs?)"}},
 		"sink option":       {with("bucket: archive", "buckte: archive"), []string{"f.yaml:6:46: a sink of type gcs has no option buckte (did you mean bucket?)"}},
@@ -147,6 +164,38 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 				t.Errorf("%s: %v", place, err)
 			}
 		}
+	}
+}
+
+// Everything the file says of the reader reaches it.
+func TestReaderConfig(t *testing.T) {
+	text := strings.Replace(goodConfig, "stream: changes", `stream: changes, heartbeat: 2s, silent_heartbeats: 7, priority: low, request_tag: tag, role: auditor,
+      streams_per_connection: 50, retry: {min: 1s, max: 2s}, max_timestamp: 3MiB, unknown_values: pass, unknown_fields: stop,
+      directed_reads: {include: [{location: us-east1, type: read-only}, {type: read-write}], failover: false}`, 1)
+	c, err := ParseConfig("f.yaml", []byte(text), env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := changestream.Options{
+		Database: "projects/p/instances/inst/databases/ledger", Stream: "changes", Heartbeat: 2 * time.Second, SilentHeartbeats: 7,
+		Priority: sppb.RequestOptions_PRIORITY_LOW, RequestTag: "tag", DatabaseRole: "auditor", StreamsPerConnection: 50,
+		MinBackoff: time.Second, MaxBackoff: 2 * time.Second, MaxTimestampBytes: 3 << 20, PassUnknown: true, RefuseUnknownFields: true,
+		DirectedReads: &sppb.DirectedReadOptions{Replicas: &sppb.DirectedReadOptions_IncludeReplicas_{IncludeReplicas: &sppb.DirectedReadOptions_IncludeReplicas{
+			ReplicaSelections: []*sppb.DirectedReadOptions_ReplicaSelection{
+				{Location: "us-east1", Type: sppb.DirectedReadOptions_ReplicaSelection_READ_ONLY}, {Type: sppb.DirectedReadOptions_ReplicaSelection_READ_WRITE},
+			},
+			AutoFailoverDisabled: true,
+		}}},
+	}
+	if diff := cmp.Diff(want, c.Pipelines[0].readerOptions(Endpoints{}, nil), protocmp.Transform()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if c, err = ParseConfig("f.yaml", []byte(goodConfig+"    budget: 5MiB\n"), env()); err != nil {
+		t.Fatal(err)
+	}
+	want = changestream.Options{Database: want.Database, Stream: "changes", RequestTag: "spanledger=ledger", MaxTimestampBytes: 5 << 20}
+	if diff := cmp.Diff(want, c.Pipelines[0].readerOptions(Endpoints{}, nil), protocmp.Transform()); diff != "" {
+		t.Errorf("defaults, -want +got:\n%s", diff)
 	}
 }
 

@@ -183,7 +183,7 @@ func (d *dev) work(ctx context.Context) (end time.Time, err error) {
 		return end, err
 	}
 	d.say("stopping: what was committed reaches the sinks first, within a minute; a second signal ends at once")
-	end, nowErr := d.cloud.now(rest, d.resources.Database)
+	end, nowErr := d.cloud.now(rest, d.resources.Database, "")
 	if nowErr != nil {
 		return end, errors.Join(err, nowErr)
 	}

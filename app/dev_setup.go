@@ -37,7 +37,7 @@ func (d *dev) setup(ctx context.Context) error {
 	}
 	d.sayWhere()
 	var err error
-	if d.start, err = d.cloud.now(ctx, r.Database); err != nil {
+	if d.start, err = d.cloud.now(ctx, r.Database, ""); err != nil {
 		return err
 	}
 	sinks, err := d.sinks()

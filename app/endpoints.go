@@ -95,7 +95,12 @@ func plaintext(endpoint string) []option.ClientOption {
 // spannerClient makes a client of a database. Each caller has its own: Google's emulator mixes up the transactions of users
 // who share one.
 func (e Endpoints) spannerClient(ctx context.Context, db string) (*spanner.Client, error) {
-	c, err := spanner.NewClientWithConfig(ctx, db, spanner.ClientConfig{DisableNativeMetrics: e.Spanner != ""}, plaintext(e.Spanner)...)
+	return e.spannerClientAs(ctx, db, "")
+}
+
+// spannerClientAs is spannerClient with a database role.
+func (e Endpoints) spannerClientAs(ctx context.Context, db, role string) (*spanner.Client, error) {
+	c, err := spanner.NewClientWithConfig(ctx, db, spanner.ClientConfig{DisableNativeMetrics: e.Spanner != "", DatabaseRole: role}, plaintext(e.Spanner)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Spanner database %s: %w", db, err)
 	}

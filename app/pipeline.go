@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/spanner"
-	"google.golang.org/api/option"
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/changestream"
@@ -42,6 +41,8 @@ type PipelineConfig struct {
 	End change.Timestamp
 	// Heartbeat is how often idle partitions report, which bounds the delay of the last change before a pause; 0 means 1 s.
 	Heartbeat time.Duration
+	// Reader is how Spanner is asked.
+	Reader ReaderConfig
 	// BudgetBytes, CheckpointEvery and DrainTimeout are the engine's; 0 means its defaults.
 	BudgetBytes     int
 	CheckpointEvery time.Duration
@@ -153,10 +154,9 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		return nil, err
 	}
 	opts.Source = func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
-		r, err := changestream.New(ctx, changestream.Options{
-			Database: c.Database, Stream: c.Stream, Heartbeat: c.Heartbeat, End: c.End, Tables: snap.Tables,
-			ClientOptions: e.readerOptions(), RequestTag: "spanledger=" + c.Name, Logger: log, OnRetry: c.Metrics.ReaderRetried,
-		})
+		o := c.readerOptions(e, log)
+		o.End, o.Tables, o.OnRetry, o.Budget = c.End, snap.Tables, c.Metrics.ReaderRetried, p.Engine.Budget()
+		r, err := changestream.New(ctx, o)
 		if err != nil {
 			return nil, err
 		}
@@ -245,8 +245,6 @@ func fillOptions(s SinkConfig, c PipelineConfig, identity string) (json.RawMessa
 	}
 	return json.Marshal(given)
 }
-
-func (e Endpoints) readerOptions() []option.ClientOption { return plaintext(e.Spanner) }
 
 // digest is over what decides which changes are delivered, and what of them: the stream, the filter and the dropped
 // columns. Sinks may come and go.

@@ -181,9 +181,9 @@ func (e Endpoints) identity(ctx context.Context, n databaseName) (string, error)
 }
 
 // now is the database's own time, which local clocks may be ahead of.
-func (e Endpoints) now(ctx context.Context, db string) (time.Time, error) {
+func (e Endpoints) now(ctx context.Context, db, role string) (time.Time, error) {
 	var t time.Time
-	c, err := e.spannerClient(ctx, db)
+	c, err := e.spannerClientAs(ctx, db, role)
 	if err != nil {
 		return t, err
 	}

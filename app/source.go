@@ -47,7 +47,7 @@ func (e Endpoints) startOf(ctx context.Context, c PipelineConfig, isNew bool, lo
 	if c.Start != 0 {
 		return c.Start, nil
 	}
-	t, err := e.now(ctx, c.Database)
+	t, err := e.now(ctx, c.Database, c.Reader.Role)
 	if err != nil || !c.Earliest || !isNew {
 		return change.TimestampOf(t), err
 	}
@@ -64,7 +64,7 @@ const (
 // earliest finds the first instant that the stream can be read from, by trying: it is the later of the stream's creation,
 // which no table tells, and the end of its retention.
 func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, now change.Timestamp, log *slog.Logger) (change.Timestamp, error) {
-	r, err := changestream.New(ctx, changestream.Options{Database: c.Database, Stream: c.Stream, ClientOptions: e.readerOptions(), Logger: log})
+	r, err := changestream.New(ctx, c.readerOptions(e, log))
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +101,7 @@ func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, now change.Ti
 
 // checkStream looks whether the change stream exists, before a sink is opened: opening an archive writes whose it is.
 func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
-	client, err := e.spannerClient(ctx, c.Database)
+	client, err := e.spannerClientAs(ctx, c.Database, c.Reader.Role)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (e Endpoints) checkFilter(ctx context.Context, c PipelineConfig, isNew bool
 	if len(c.Filter.Drop) == 0 && len(c.Filter.Tables.Include) == 0 && len(c.Filter.Tables.Exclude) == 0 {
 		return nil
 	}
-	columns, err := e.columns(ctx, c.Database)
+	columns, err := e.columns(ctx, c.Database, c.Reader.Role)
 	if err != nil {
 		return err
 	}
@@ -169,8 +169,8 @@ func (e Endpoints) checkFilter(ctx context.Context, c PipelineConfig, isNew bool
 }
 
 // columns lists the tables of a database with their columns, and whether those are in the primary key.
-func (e Endpoints) columns(ctx context.Context, database string) (map[string]map[string]bool, error) {
-	client, err := e.spannerClient(ctx, database)
+func (e Endpoints) columns(ctx context.Context, database, role string) (map[string]map[string]bool, error) {
+	client, err := e.spannerClientAs(ctx, database, role)
 	if err != nil {
 		return nil, err
 	}

@@ -32,8 +32,9 @@ type Frame struct {
 	MovedOut bool
 	// Ended says that the partition has ended: no frame follows, and its children take over after Through.
 	Ended bool
-	// Bytes is the memory the frame holds.
-	Bytes int
+	// Bytes is the memory the frame holds. Reserved of them are already taken from the receiver's budget, which the receiver
+	// gives back.
+	Bytes, Reserved int
 }
 
 // Chain is a lane of an append-only destination: one table's changes of one partition in one incarnation.

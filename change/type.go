@@ -155,7 +155,10 @@ func (j *typeJSON) toType(depth int) (*Type, error) {
 			t.Code = Code(c)
 		}
 	}
-	if t.Code == CodeUnknown {
+	switch {
+	case j.Code == "INT": // as examples in Spanner's documentation have it
+		t.Code = CodeInt64
+	case t.Code == CodeUnknown:
 		t.Name = j.Code
 	}
 	for a, name := range annotationNames {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,9 @@ type conns struct {
 	database, role string
 	perConn        int
 	options        []option.ClientOption
+	// request and directed are what every query is asked with.
+	request  *sppb.RequestOptions
+	directed *sppb.DirectedReadOptions
 
 	mu     sync.Mutex
 	conns  []*conn
@@ -56,6 +60,7 @@ type conns struct {
 
 type conn struct {
 	client *spannerapi.Client
+	grpc   *grpc.ClientConn
 	// heard is when a message last came, in nanoseconds since 1970.
 	heard atomic.Int64
 	// Guarded by conns.mu: the streams open now, and whether no more may come.
@@ -69,8 +74,24 @@ const sessionLife = 7 * 24 * time.Hour
 var errClosed = errors.New("changestream: the reader is closed")
 
 func newConns(opts Options) *conns {
-	return &conns{database: opts.Database, role: opts.DatabaseRole, perConn: opts.StreamsPerConnection, options: clientOptions(opts.ClientOptions)}
+	c := &conns{
+		database: opts.Database, role: opts.DatabaseRole, perConn: opts.StreamsPerConnection,
+		options: clientOptions(opts.ClientOptions), directed: opts.DirectedReads,
+	}
+	if opts.RequestTag != "" || opts.Priority != sppb.RequestOptions_PRIORITY_UNSPECIFIED {
+		c.request = &sppb.RequestOptions{RequestTag: opts.RequestTag, Priority: opts.Priority}
+	}
+	return c
 }
+
+const (
+	// streamWindow is what Spanner may send on a stream before the reader takes it: gRPC's least. Left alone, gRPC would let
+	// every stream of a busy connection grow to megabytes, which no budget sees. An idle stream holds none of it.
+	streamWindow = 64 << 10
+	// connWindow is the same for all streams of a connection together. It bounds their speed and not their memory: gRPC
+	// opens it again before the reader has taken anything.
+	connWindow = 4 << 20
+)
 
 var emulatorScheme = regexp.MustCompile("^(http://|https://|passthrough:///)")
 
@@ -85,8 +106,12 @@ func clientOptions(user []option.ClientOption) []option.ClientOption {
 			internaloption.SkipDialSettingsValidation(),
 		)
 	}
-	// One connection each: conns counts the streams on every one itself.
-	return append(append(out, option.WithGRPCConnectionPool(1)), user...)
+	out = append(out,
+		option.WithGRPCConnectionPool(1), // conns counts the streams on every connection itself
+		option.WithGRPCDialOption(grpc.WithInitialWindowSize(streamWindow)),
+		option.WithGRPCDialOption(grpc.WithInitialConnWindowSize(connWindow)),
+	)
+	return append(out, user...)
 }
 
 // acquire answers a connection with room for one more stream.
@@ -107,30 +132,41 @@ func (c *conns) acquire(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("changestream: connecting to Spanner: %w", err)
 	}
-	k := &conn{client: client, streams: 1}
+	//nolint:staticcheck // a pool of one connection, so it is always the same
+	k := &conn{client: client, grpc: client.Connection(), streams: 1}
 	k.heard.Store(time.Now().UnixNano())
 	c.conns = append(c.conns, k)
 	return k, nil
 }
 
 // release gives a stream's place back; retire lets the connection die with its last stream.
+//
+// New streams go to the oldest connection with room, so that the youngest empty first when partitions become fewer. An
+// empty one is kept while the others have little room: the next few partitions would need it again.
 func (c *conns) release(k *conn, retire bool) {
 	c.mu.Lock()
 	k.streams--
 	k.retired = k.retired || retire
-	dead := k.retired && k.streams == 0 && !c.closed
-	if dead {
-		for i, other := range c.conns {
-			if other == k {
-				c.conns = append(c.conns[:i], c.conns[i+1:]...)
-				break
-			}
+	room := 0
+	for _, other := range c.conns {
+		if other != k && !other.retired {
+			room += c.perConn - other.streams
 		}
+	}
+	dead := k.streams == 0 && !c.closed && (k.retired || 2*room >= c.perConn)
+	if dead {
+		c.conns = slices.DeleteFunc(c.conns, func(other *conn) bool { return other == k })
+		dead = !c.shared(k)
 	}
 	c.mu.Unlock()
 	if dead {
-		k.client.Close() // it was given up; its error says nothing new
+		k.client.Close() // it is not used any more; its error says nothing new
 	}
+}
+
+// shared says that another conn uses the same connection, as all do with option.WithGRPCConn.
+func (c *conns) shared(k *conn) bool {
+	return slices.ContainsFunc(c.conns, func(other *conn) bool { return other != k && other.grpc == k.grpc })
 }
 
 func (c *conns) close() error {
@@ -141,8 +177,11 @@ func (c *conns) close() error {
 	}
 	c.closed = true
 	var errs []error
-	for _, k := range c.conns {
-		errs = append(errs, k.client.Close())
+	for len(c.conns) > 0 {
+		k := c.conns[0]
+		if c.conns = c.conns[1:]; !c.shared(k) {
+			errs = append(errs, k.client.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -191,7 +230,7 @@ func (c *conns) open(ctx context.Context, req *sppb.ExecuteSqlRequest) (messages
 		return nil, err
 	}
 	req = proto.CloneOf(req)
-	req.Session = session
+	req.Session, req.RequestOptions, req.DirectedReadOptions = session, c.request, c.directed
 	codec := &rawCodec{}
 	s, err := k.client.ExecuteStreamingSql(c.outgoing(ctx), req, gax.WithGRPCOptions(grpc.ForceCodecV2(codec)))
 	if err != nil {
@@ -214,7 +253,7 @@ func (c *conns) query(ctx context.Context, req *sppb.ExecuteSqlRequest) (*sppb.R
 			return nil, err
 		}
 		req = proto.CloneOf(req)
-		req.Session = session
+		req.Session, req.RequestOptions = session, c.request
 		rs, err := k.client.ExecuteSql(c.outgoing(ctx), req)
 		if err == nil {
 			return rs, nil
@@ -279,8 +318,11 @@ type rawMessage struct{ data []byte }
 // messages costs less than one allocation each.
 type rawCodec struct{ chunk []byte }
 
-// chunkBytes keeps idle partitions cheap: ten thousand of them hold 40 MB.
-const chunkBytes = 4 << 10
+// A chunk has room for some messages like the first in it, so that idle partitions hold little.
+const (
+	minChunk = 512
+	maxChunk = 4 << 10
+)
 
 func (c *rawCodec) Name() string { return "proto" }
 
@@ -303,7 +345,7 @@ func (c *rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	n := data.Len()
 	if n > cap(c.chunk)-len(c.chunk) {
-		c.chunk = make([]byte, 0, max(n, chunkBytes))
+		c.chunk = make([]byte, 0, max(n, minChunk, min(8*n, maxChunk)))
 	}
 	at := len(c.chunk)
 	c.chunk = c.chunk[:at+n]

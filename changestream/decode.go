@@ -17,6 +17,7 @@ type decoder struct {
 	token  string
 	unions *unions
 	pass   bool // Options.PassUnknown
+	strict bool // Options.RefuseUnknownFields
 	log    *slog.Logger
 	limit  int
 	// frames takes what a partition's query sends. It is nil for an initial query, whose children go to initial.
@@ -28,6 +29,8 @@ type decoder struct {
 	// carry is the row whose end has not come yet, carried its bytes so far (0: none).
 	carry   tree
 	carried int
+	// expect is what the query's next message will take: see inbox.
+	expect int
 
 	rec record
 	// slab is where rows are cut from, names where short strings are.
@@ -57,7 +60,7 @@ func (d *decoder) message(b []byte) error {
 		return d.fail("the message", err)
 	}
 	if d.result.metadata != nil && d.layout == nil {
-		l, err := parseLayout(d.result.metadata)
+		l, err := parseLayout(d.result.metadata, d.strict)
 		if err != nil {
 			return d.fail("the row type", err)
 		}
@@ -112,6 +115,15 @@ func (d *decoder) finish() error {
 		return errors.New("the query ended inside a row")
 	}
 	return nil
+}
+
+// holds is how many bytes have been decoded and not handed over. The parts of a row are there once more when it is whole.
+func (d *decoder) holds() int {
+	n := 2 * d.carried
+	if d.frames != nil {
+		n += d.frames.heldBytes
+	}
+	return n
 }
 
 func (d *decoder) fail(what string, err error) error {
@@ -245,6 +257,18 @@ func (d *decoder) unknownRecord(name string) error {
 	return fmt.Errorf("a record of the kind %q, which this version does not know: update Spanledger, or let unknown records pass", name)
 }
 
+// unknownField judges a field of a known record that this version has no name for.
+func (d *decoder) unknownField(of, name string) error {
+	if d.strict {
+		return errUnknownField(of, name)
+	}
+	return nil
+}
+
+func errUnknownField(of, name string) error {
+	return fmt.Errorf("%s has the field %q, which this version does not know: update Spanledger, or let unknown fields pass", of, name)
+}
+
 func (d *decoder) heartbeat(text []byte) error {
 	t, err := parseTimestamp(text)
 	if err != nil {
@@ -362,12 +386,15 @@ func (d *decoder) columns() ([]change.Column, error) {
 	case formStruct:
 		out, err = d.structColumns()
 	case formJSON:
-		out, err = jsonColumns(d.rec.columns)
+		out, err = jsonColumns(d.rec.columns, d.strict)
 	case formProto:
 		out, err = protoColumns(d.rec.columns)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !utf8.Valid(d.rec.table) {
+		return nil, fmt.Errorf("the table's name %q is not UTF-8", d.rec.table)
 	}
 	for i, c := range out {
 		if c.Name == "" || c.Type == nil || !utf8.ValidString(c.Name) {

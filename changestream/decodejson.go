@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,10 +20,15 @@ func (d *decoder) jsonRow(v value) error {
 	}
 	var m members
 	m.open(v.data)
+	some := false
 	for m.next() {
 		if isNull(m.value) {
 			continue
 		}
+		if some {
+			return errors.New("a change record with two records")
+		}
+		some = true
 		var err error
 		switch recordFields[string(m.name())] {
 		case fieldData:
@@ -67,7 +73,11 @@ func (d *decoder) jsonData(raw []byte) error {
 	for m.next() {
 		f := dataFields[string(m.name())]
 		switch {
-		case f == fieldUnknown || f == fieldLast || isNull(m.value):
+		case f == fieldUnknown:
+			if err := d.unknownField("a data change record", string(m.name())); err != nil {
+				return err
+			}
+		case f == fieldLast || isNull(m.value):
 		case f == fieldSystem:
 			d.rec.sys = string(m.value) == "true"
 		case f == fieldColumns || f == fieldMods:
@@ -92,6 +102,11 @@ func (d *decoder) jsonMods(s *shape, template *change.Change) error {
 		m.open(e.value)
 		for m.next() {
 			f := modFields[string(m.name())]
+			if f == fieldUnknown {
+				if err := d.unknownField("a mod", string(m.name())); err != nil {
+					return err
+				}
+			}
 			if f == fieldUnknown || isNull(m.value) {
 				continue
 			}
@@ -107,7 +122,17 @@ func (d *decoder) jsonMods(s *shape, template *change.Change) error {
 	return e.close()
 }
 
-func jsonColumns(raw []byte) ([]change.Column, error) {
+// unmarshal is encoding/json's, for what comes seldom; strict refuses members it has no place for.
+func unmarshal(raw []byte, strict bool, into any) error {
+	if !strict {
+		return json.Unmarshal(raw, into)
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	return dec.Decode(into)
+}
+
+func jsonColumns(raw []byte, strict bool) ([]change.Column, error) {
 	if raw == nil {
 		return nil, nil
 	}
@@ -117,7 +142,7 @@ func jsonColumns(raw []byte) ([]change.Column, error) {
 		Key     bool         `json:"is_primary_key"`
 		Ordinal int          `json:"ordinal_position"`
 	}
-	if err := json.Unmarshal(raw, &in); err != nil {
+	if err := unmarshal(raw, strict, &in); err != nil {
 		return nil, err
 	}
 	out := make([]change.Column, len(in))
@@ -131,10 +156,14 @@ func (d *decoder) jsonHeartbeat(raw []byte) error {
 	var m members
 	m.open(raw)
 	for m.next() {
+		err := error(nil)
 		if heartbeatFields[string(m.name())] == fieldTimestamp {
-			if err := d.heartbeat(jsonText(m.value)); err != nil {
-				return err
-			}
+			err = d.heartbeat(jsonText(m.value))
+		} else {
+			err = d.unknownField("a heartbeat", string(m.name()))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return m.close()
@@ -143,12 +172,13 @@ func (d *decoder) jsonHeartbeat(raw []byte) error {
 func (d *decoder) jsonChildren(raw []byte) error {
 	var in struct {
 		Start    string `json:"start_timestamp"`
+		Sequence string `json:"record_sequence"`
 		Children []struct {
 			Token   string    `json:"token"`
 			Parents []*string `json:"parent_partition_tokens"`
 		} `json:"child_partitions"`
 	}
-	if err := json.Unmarshal(raw, &in); err != nil {
+	if err := unmarshal(raw, d.strict, &in); err != nil {
 		return fmt.Errorf("child partitions: %w", err)
 	}
 	if in.Start == "" {

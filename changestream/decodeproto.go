@@ -67,7 +67,7 @@ func (d *decoder) protoRow(v value) error {
 func eachField(b []byte, f func(num protowire.Number, raw []byte, varint uint64) error) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
+		if n < 0 || num > protowire.MaxValidNumber {
 			return errWire
 		}
 		b = b[n:]
@@ -124,6 +124,9 @@ func (d *decoder) protoData(raw []byte) error {
 	err := eachField(raw, func(num protowire.Number, raw []byte, v uint64) (err error) {
 		switch num {
 		case 1:
+			if r.hasCommit {
+				return errors.New("a data change record with two commit timestamps")
+			}
 			r.commit, _, err = protoTimestamp(raw)
 			r.hasCommit = true
 		case 2:
@@ -137,9 +140,9 @@ func (d *decoder) protoData(raw []byte) error {
 		case 7:
 			d.modRaws = append(d.modRaws, raw)
 		case 8:
-			r.modType = protoEnum(v, map[uint64]string{10: "INSERT", 20: "UPDATE", 30: "DELETE"})
+			r.modType = protoOp(v)
 		case 9:
-			r.capture = protoEnum(v, map[uint64]string{10: "OLD_AND_NEW_VALUES", 20: "NEW_VALUES", 30: "NEW_ROW", 40: "NEW_ROW_AND_OLD_VALUES"})
+			r.capture = protoCapture(v)
 		case 10:
 			r.records = int32(min(v, math.MaxInt32))
 		case 11:
@@ -148,6 +151,9 @@ func (d *decoder) protoData(raw []byte) error {
 			r.tag = raw
 		case 13:
 			r.sys = v != 0
+		case 4: // the last of its transaction: not needed
+		default:
+			err = d.unknownField("a data change record", strconv.Itoa(int(num)))
 		}
 		return err
 	})
@@ -155,9 +161,21 @@ func (d *decoder) protoData(raw []byte) error {
 	return err
 }
 
-func protoEnum(v uint64, names map[uint64]string) []byte {
-	if name, ok := names[v]; ok {
-		return []byte(name)
+var (
+	protoOps      = [...][]byte{[]byte("INSERT"), []byte("UPDATE"), []byte("DELETE")}
+	protoCaptures = [...][]byte{[]byte("OLD_AND_NEW_VALUES"), []byte("NEW_VALUES"), []byte("NEW_ROW"), []byte("NEW_ROW_AND_OLD_VALUES")}
+)
+
+// protoOp is the name of a ModType, which the other forms send; the number of one without a name.
+func protoOp(v uint64) []byte { return enumName(v, protoOps[:]) }
+
+// protoCapture is the same for a ValueCaptureType.
+func protoCapture(v uint64) []byte { return enumName(v, protoCaptures[:]) }
+
+// enumName finds the name of 10, 20, 30 …
+func enumName(v uint64, names [][]byte) []byte {
+	if v%10 == 0 && v > 0 && v/10 <= uint64(len(names)) {
+		return names[v/10-1]
 	}
 	return strconv.AppendUint(nil, v, 10)
 }
@@ -219,7 +237,7 @@ func (d *decoder) protoMods(s *shape, template *change.Change) error {
 		text := make([]byte, 0, len(raw)+len(raw)/4)
 		err := eachField(raw, func(num protowire.Number, raw []byte, _ uint64) error {
 			if num < 1 || num > 3 {
-				return nil
+				return d.unknownField("a mod", strconv.Itoa(int(num)))
 			}
 			index, val := uint64(0), []byte(nil)
 			err := eachField(raw, func(num protowire.Number, raw []byte, v uint64) error {
@@ -227,7 +245,12 @@ func (d *decoder) protoMods(s *shape, template *change.Change) error {
 				case 1:
 					index = v
 				case 2:
+					if val != nil {
+						return errors.New("a value that comes twice")
+					}
 					val = raw
+				default:
+					return d.unknownField("a value", strconv.Itoa(int(num)))
 				}
 				return nil
 			})

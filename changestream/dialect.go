@@ -35,7 +35,7 @@ func strongRead() *sppb.TransactionSelector {
 
 // readStream makes the request that reads a partition from start through end (0: without an end), or with the token "" the
 // initial query's.
-func (d dialect) readStream(stream string, mutable bool, start, end change.Timestamp, token string, heartbeat time.Duration, tag string) *sppb.ExecuteSqlRequest {
+func (d dialect) readStream(stream string, mutable bool, start, end change.Timestamp, token string, heartbeat time.Duration) *sppb.ExecuteSqlRequest {
 	req := &sppb.ExecuteSqlRequest{Transaction: strongRead()}
 	names := [4]string{"start", "end", "token", "heartbeat"}
 	if d == postgreSQL {
@@ -67,9 +67,6 @@ func (d dialect) readStream(stream string, mutable bool, start, end change.Times
 		names[1]: {Code: sppb.TypeCode_TIMESTAMP},
 		names[2]: {Code: sppb.TypeCode_STRING},
 		names[3]: {Code: sppb.TypeCode_INT64},
-	}
-	if tag != "" {
-		req.RequestOptions = &sppb.RequestOptions{RequestTag: tag}
 	}
 	return req
 }

@@ -91,3 +91,38 @@ func (e *DecodeError) Error() string {
 
 // Unwrap answers the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
+
+// DeniedError says that the account, or its database role, may not read the change stream. It will not pass by waiting.
+type DeniedError struct {
+	// What was asked, Role the database role it was asked with, "" for none.
+	What, Role string
+	Err        error
+}
+
+func (e *DeniedError) Error() string {
+	advice := "grant it spanner.databases.select on the database (roles/spanner.databaseReader)"
+	if e.Role != "" {
+		advice = fmt.Sprintf("grant the database role %s SELECT on the change stream and EXECUTE on its read function, and the account the use of that role", e.Role)
+	}
+	return fmt.Sprintf("changestream: the account may not read %s: %s: %v", e.What, advice, e.Err)
+}
+
+// Unwrap answers Spanner's error.
+func (e *DeniedError) Unwrap() error { return e.Err }
+
+// RefusedError says that Spanner refuses a query for another reason than those that have errors of their own, and that
+// waiting will not change that.
+type RefusedError struct {
+	What string
+	// From is the commit timestamp it was to be read from.
+	From   change.Timestamp
+	Advice string
+	Err    error
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("changestream: Spanner refuses %s from %v: %s: %v", e.What, e.From, e.Advice, e.Err)
+}
+
+// Unwrap answers Spanner's error.
+func (e *RefusedError) Unwrap() error { return e.Err }

@@ -197,15 +197,16 @@ func (f *framer) cut() *change.Frame {
 	for _, c := range frame.Children {
 		frame.Bytes += partitionBytes(c)
 	}
-	n, end := 0, 0
+	n, end, rows := 0, 0, 0
 	for n < len(f.runs) && f.runs[n].commit <= frame.Through {
 		start := end
 		end = f.runs[n].end
 		sortChanges(f.held[start:end])
-		frame.Bytes += f.runs[n].bytes
-		f.heldBytes -= f.runs[n].bytes
+		rows += f.runs[n].bytes
 		n++
 	}
+	frame.Bytes += rows
+	f.heldBytes -= rows
 	if n > 0 {
 		frame.Changes = f.held[:end:end]
 		var rest []change.Change
@@ -213,6 +214,7 @@ func (f *framer) cut() *change.Frame {
 			rest = slices.Clone(f.held[end:])
 		}
 		f.held = rest
+		frame.Reserved = rows
 		f.runs = append(f.runs[:0], f.runs[n:]...)
 		for i := range f.runs {
 			f.runs[i].end -= end

@@ -2,7 +2,6 @@ package changestream
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 var (
 	// Texts are no contract: they only choose between two refusals of the same code, both final.
 	unknownToken = regexp.MustCompile(`(?i)token|table-valued function|read_json_|read_proto_bytes_|does not exist|not found|change stream`)
+	tooLarge     = regexp.MustCompile(`(?i)message larger than max|message after decompression larger`)
 	streamGone   = regexp.MustCompile(`(?i)change stream|table-valued function`)
 )
 
@@ -39,14 +39,19 @@ func (r *Reader) judge(token string, through change.Timestamp, err error) error 
 		what = "partition " + abbreviate(token) + " of change stream " + r.opts.Stream
 	}
 	refused := func(advice string) error {
-		return fmt.Errorf("changestream: Spanner refuses %s from %v: %s: %w", what, through+1, advice, err)
+		return &RefusedError{What: what, From: through + 1, Advice: advice, Err: err}
 	}
 	s, ok := status.FromError(err)
 	if !ok {
 		return nil // silence, an end without children, a broken row: all ours, all may pass
 	}
 	switch s.Code() {
-	case codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Aborted, codes.DeadlineExceeded, codes.Unknown:
+	case codes.ResourceExhausted:
+		if tooLarge.MatchString(s.Message()) { // said by gRPC on this side: it would be as large the next time
+			return refused("a message is larger than the connection takes; raise grpc.MaxCallRecvMsgSize of the connection given")
+		}
+		return nil
+	case codes.Unavailable, codes.Internal, codes.Aborted, codes.DeadlineExceeded, codes.Unknown:
 		return nil
 	case codes.Canceled:
 		return nil // by the server: our own context was looked at before
@@ -66,8 +71,13 @@ func (r *Reader) judge(token string, through change.Timestamp, err error) error 
 			return &GoneError{Stream: r.opts.Stream, Token: token, Through: through, Err: err}
 		}
 		return refused("the database is not there; check its name")
-	case codes.PermissionDenied, codes.Unauthenticated:
-		return refused("the account needs spanner.databases.select on the database, or with a database role SELECT on the change stream and EXECUTE on its read function")
+	case codes.Unauthenticated:
+		if credentials.MatchString(s.Message()) {
+			return nil
+		}
+		return &DeniedError{What: what, Role: r.opts.DatabaseRole, Err: err}
+	case codes.PermissionDenied:
+		return &DeniedError{What: what, Role: r.opts.DatabaseRole, Err: err}
 	}
 	return refused("it will not pass by waiting")
 }

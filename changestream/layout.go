@@ -2,6 +2,7 @@ package changestream
 
 import (
 	"fmt"
+	"slices"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/protobuf/proto"
@@ -93,7 +94,7 @@ type layout struct {
 	names []string
 }
 
-func parseLayout(metadata []byte) (*layout, error) {
+func parseLayout(metadata []byte, strict bool) (*layout, error) {
 	var m sppb.ResultSetMetadata
 	if err := proto.Unmarshal(metadata, &m); err != nil {
 		return nil, err
@@ -113,6 +114,13 @@ func parseLayout(metadata []byte) (*layout, error) {
 		return nil, fmt.Errorf("a change stream's column is an ARRAY, JSON, PROTO or BYTES, this one is %v", typ.GetCode())
 	}
 	l := &layout{form: formStruct}
+	structOf := func(t *sppb.Type, what string, names map[string]field, places *[]field, required ...field) (*sppb.StructType, error) {
+		s, err := structOf(t, what, names, places, required...)
+		if i := slices.Index(*places, fieldUnknown); err == nil && i >= 0 && strict && places != &l.record {
+			err = errUnknownField(what, s.GetFields()[i].GetName())
+		}
+		return s, err
+	}
 	record, err := structOf(typ, "the change record", recordFields, &l.record)
 	if err != nil {
 		return nil, err

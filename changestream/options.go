@@ -1,12 +1,14 @@
 package changestream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
 	"time"
 
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/api/option"
 
 	"github.com/spanledger/spanledger/change"
@@ -37,8 +39,23 @@ type Options struct {
 	StreamsPerConnection int
 	// RequestTag marks the queries in Spanner's statistics; "" for none.
 	RequestTag string
-	// DatabaseRole is the fine-grained access role of the session; "" for none.
+	// Priority is Spanner's for the queries; unset means its default, which is high.
+	Priority sppb.RequestOptions_Priority
+	// DirectedReads chooses the replicas that answer the queries, for example read-only ones near the reader; nil leaves it
+	// to Spanner. It must not be changed afterwards.
+	DirectedReads *sppb.DirectedReadOptions
+	// DatabaseRole is the fine-grained access role of the session; "" for none. It needs SELECT on the change stream and
+	// EXECUTE on its read function.
 	DatabaseRole string
+	// SilentHeartbeats is after how many heartbeats without a row a query counts as dead and is asked again: 10 by default,
+	// at least 2. Time in which the reader itself did not listen, because its caller or the Budget held it up, is no silence.
+	SilentHeartbeats int
+	// MinBackoff and MaxBackoff bound the wait between two attempts, 100 ms and 30 s by default. Spanner may ask for longer
+	// waits, which are kept up to 5 min.
+	MinBackoff, MaxBackoff time.Duration
+	// Budget bounds what is received and not handed over yet, over all partitions; nil bounds each partition alone, by
+	// MaxFrameBytes and MaxTimestampBytes.
+	Budget Budget
 	// MaxFrameBytes is about how much a Frame holds at most: 1 MiB by default. A commit timestamp is never torn, so a
 	// frame may be larger by one timestamp's changes.
 	MaxFrameBytes int
@@ -48,6 +65,9 @@ type Options struct {
 	// PassUnknown carries on at operations, capture types and record kinds this version has no name for: the changes are
 	// handed over with UnknownOp or UnknownCapture, the records are logged and skipped. The default is to stop.
 	PassUnknown bool
+	// RefuseUnknownFields stops at fields of known records that this version has no name for, which are passed over by
+	// default: Spanner adds such fields without changing what the others mean.
+	RefuseUnknownFields bool
 	// OnRetry is called before each wait that precedes a new attempt: attempt counts from 1 since the last progress. It
 	// may be called concurrently and must not block.
 	OnRetry func(token string, attempt int, err error)
@@ -62,6 +82,9 @@ const (
 	defaultWindow            = 20 * time.Minute
 	minWindow                = 10 * time.Millisecond
 	maxWindow                = 30 * time.Minute
+	defaultSilentHeartbeats  = 10
+	defaultMinBackoff        = 100 * time.Millisecond
+	defaultMaxBackoff        = 30 * time.Second
 	defaultStreamsPerConn    = 90
 	defaultMaxFrameBytes     = 1 << 20
 	defaultMaxTimestampBytes = 256 << 20
@@ -103,6 +126,7 @@ func (o Options) withDefaults() (Options, error) {
 		value *int
 		def   int
 	}{
+		{"silent heartbeats", &o.SilentHeartbeats, defaultSilentHeartbeats},
 		{"streams per connection", &o.StreamsPerConnection, defaultStreamsPerConn},
 		{"max frame bytes", &o.MaxFrameBytes, defaultMaxFrameBytes},
 		{"max timestamp bytes", &o.MaxTimestampBytes, defaultMaxTimestampBytes},
@@ -113,6 +137,21 @@ func (o Options) withDefaults() (Options, error) {
 		if *n.value == 0 {
 			*n.value = n.def
 		}
+	}
+	if o.SilentHeartbeats == 1 {
+		bad("silent heartbeats 1: want at least 2, or each late heartbeat would start the query anew")
+	}
+	if o.MinBackoff == 0 {
+		o.MinBackoff = min(defaultMinBackoff, cmp.Or(o.MaxBackoff, defaultMaxBackoff))
+	}
+	if o.MaxBackoff == 0 {
+		o.MaxBackoff = max(defaultMaxBackoff, o.MinBackoff)
+	}
+	if o.MinBackoff < time.Millisecond || o.MaxBackoff < o.MinBackoff {
+		bad("backoff from %v to %v: want at least 1ms, and the longest not below the shortest", o.MinBackoff, o.MaxBackoff)
+	}
+	if _, ok := sppb.RequestOptions_Priority_name[int32(o.Priority)]; !ok {
+		bad("priority %v: want low, medium or high", o.Priority)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
@@ -14,12 +13,9 @@ import (
 const (
 	// inboxBytes is how far a query is received ahead of the decoder. gRPC's own flow control adds its window.
 	inboxBytes = 128 << 10
-	// A query is asked again after this much silence: Spanner sends something at least once a heartbeat.
-	silentHeartbeats = 10
-	silentMargin     = 5 * time.Second
-
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = 30 * time.Second
+	// silentMargin is what a query may be silent beyond Options.SilentHeartbeats before it is asked again: Spanner sends
+	// something at least once a heartbeat.
+	silentMargin = 5 * time.Second
 )
 
 // Partitions answers the partitions alive at start, each starting then: the query a new incarnation begins with. It
@@ -27,7 +23,7 @@ const (
 func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]change.Partition, error) {
 	for attempt := 1; ; attempt++ {
 		d := r.decoder("", nil)
-		err := r.run(ctx, d, start, r.window(start), nil)
+		err := r.run(ctx, d, start, r.window(start), new(ledger), nil)
 		if err == nil && len(d.initial) == 0 {
 			err = errors.New("the initial query named no partitions")
 		}
@@ -53,16 +49,23 @@ func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]chan
 // *TooLargeError, *DecodeError, or say what Spanner refused.
 //
 // While it runs Read holds at most about Options.MaxFrameBytes of changes, the changes of one commit timestamp not yet
-// proven complete, and 128 KiB received ahead. A frame belongs to yield, which may keep it.
+// proven complete, and 128 KiB received ahead; with Options.Budget all of that is taken from it before it is received. A
+// frame belongs to yield, which may keep it.
 func (r *Reader) Read(ctx context.Context, p change.Partition, after change.Timestamp, yield func(*change.Frame) error) error {
 	frames := newFramer(p.Token, max(after, p.Start-1), r.opts.MaxTimestampBytes)
+	expect := minReserve
+	var account Account
+	if r.opts.Budget != nil {
+		account = r.opts.Budget.Partition(p.Token)
+	}
 	for attempt := 1; ; attempt++ {
 		if r.opts.End != 0 && frames.through >= r.opts.End {
 			return nil
 		}
 		before := frames.through
 		d := r.decoder(p.Token, frames)
-		err := r.run(ctx, d, frames.through+1, r.window(frames.through+1), yield)
+		d.expect = expect
+		err := r.run(ctx, d, frames.through+1, r.window(frames.through+1), &ledger{account: account}, yield)
 		if err == nil {
 			if frames.ended != 0 {
 				return nil
@@ -73,15 +76,23 @@ func (r *Reader) Read(ctx context.Context, p change.Partition, after change.Time
 		if frames.through > before {
 			attempt = 1
 		}
-		if err := r.wait(ctx, p.Token, frames.through, attempt, err); err != nil {
+		if expect = d.expect; gaveBack(err) {
+			attempt-- // no failure: the next reservation waits
+		} else if err := r.wait(ctx, p.Token, frames.through, attempt, err); err != nil {
 			return err
 		}
 		frames.drop()
 	}
 }
 
+// gaveBack says that a run ended only because its memory was needed elsewhere.
+func gaveBack(err error) bool {
+	var y *yieldError
+	return errors.Is(err, ErrGiveBack) && !errors.As(err, &y)
+}
+
 func (r *Reader) decoder(token string, frames *framer) *decoder {
-	return &decoder{token: token, unions: r.unions, pass: r.opts.PassUnknown, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
+	return &decoder{token: token, unions: r.unions, pass: r.opts.PassUnknown, strict: r.opts.RefuseUnknownFields, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
 }
 
 // window is the end_timestamp of a query that begins at start, 0 for none. It counts from start, not from the clock: how far
@@ -102,39 +113,44 @@ type yieldError struct{ err error }
 
 func (e *yieldError) Error() string { return e.err.Error() }
 
-// errSilent: see silentHeartbeats.
+// errSilent: see Options.SilentHeartbeats.
 var errSilent = errors.New("the query has been silent for too long, without even a heartbeat")
 
 // run runs one query from start through end (0: without an end). It answers nil at the partition's end, at the query's
 // where it has one, or at an initial query's.
-func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestamp, yield func(*change.Frame) error) (err error) {
+func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestamp, memory *ledger, yield func(*change.Frame) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	in := receive(ctx, inboxBytes, func(ctx context.Context) (messages, error) {
-		return r.source.open(ctx, r.dialect.readStream(r.stream, r.info.Mutable, start, end, d.token, r.opts.Heartbeat, r.opts.RequestTag))
+	in := receive(ctx, min(inboxBytes, r.opts.MaxFrameBytes), memory, d.expect, func(ctx context.Context) (messages, error) {
+		return r.source.open(ctx, r.dialect.readStream(r.stream, r.info.Mutable, start, end, d.token, r.opts.Heartbeat))
 	})
-	silence := silentHeartbeats*r.opts.Heartbeat + silentMargin
+	limit := time.Duration(r.opts.SilentHeartbeats)*r.opts.Heartbeat + silentMargin
 	defer func() {
 		cancel()
 		if errors.Is(err, errSilent) {
-			in.stop(silence)
+			in.stop(limit)
 		} else {
 			in.stop(0)
 		}
+		d.expect = in.expect
+		memory.close()
 	}()
+	mine := func(frame *change.Frame) error { return deliver(frame, memory, yield) }
 	cut := func() error {
 		if d.frames == nil {
 			return nil
 		}
-		return d.frames.cutAll(yield)
+		return d.frames.cutAll(mine)
 	}
-	timer := time.NewTimer(silence)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
 		batch, done := in.take()
 		for _, b := range batch {
+			before := d.holds()
 			if err := d.message(b); err != nil {
 				return errors.Join(cut(), err)
 			}
+			memory.adjust(d.holds() - before - weight(len(b)))
 			// I10: a frame is closed when it is full, however much has come already.
 			if d.frames != nil && d.frames.heldBytes >= r.opts.MaxFrameBytes && d.frames.ready() >= r.opts.MaxFrameBytes {
 				if err := cut(); err != nil {
@@ -152,13 +168,15 @@ func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestam
 			}
 		}
 		if done != nil {
-			return r.ended(d, done, end, yield)
+			return r.ended(d, done, end, mine)
 		}
-		timer.Reset(silence)
+		timer.Reset(limit - in.silent())
 		select {
 		case <-in.ready:
 		case <-timer.C:
-			return errSilent
+			if in.silent() >= limit {
+				return errSilent
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -176,10 +194,9 @@ func (r *Reader) ended(d *decoder, done error, end change.Timestamp, yield func(
 	if d.frames == nil {
 		return nil
 	}
-	mine := func(frame *change.Frame) error { return deliver(frame, yield) }
 	switch {
 	case d.frames.ended != 0:
-		return d.frames.finish(mine)
+		return d.frames.finish(yield)
 	case end == 0:
 		// Only an end with children is the partition's. An end without any may come from a server that gave up.
 		return errors.Join(d.frames.cutAll(yield), errNoChildren)
@@ -198,13 +215,15 @@ func (f *framer) cutAll(yield func(*change.Frame) error) error {
 		if frame == nil {
 			return nil
 		}
-		if err := deliver(frame, yield); err != nil {
+		if err := yield(frame); err != nil {
 			return err
 		}
 	}
 }
 
-func deliver(frame *change.Frame, yield func(*change.Frame) error) error {
+// deliver hands a frame over with the memory reserved for it.
+func deliver(frame *change.Frame, memory *ledger, yield func(*change.Frame) error) error {
+	frame.Reserved = memory.handOver(frame.Reserved)
 	if err := yield(frame); err != nil {
 		return &yieldError{err}
 	}
@@ -223,7 +242,7 @@ func (r *Reader) wait(ctx context.Context, token string, through change.Timestam
 	if final := r.judge(token, through, err); final != nil {
 		return final
 	}
-	pause := backoff(attempt)
+	pause := r.pause(attempt, err)
 	if r.opts.OnRetry != nil {
 		r.opts.OnRetry(token, attempt, err)
 	}
@@ -236,15 +255,6 @@ func (r *Reader) wait(ctx context.Context, token string, through change.Timestam
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// backoff doubles with each attempt and takes between half and all of that, so that many partitions do not come at once.
-func backoff(attempt int) time.Duration {
-	d := maxBackoff
-	if attempt < 10 {
-		d = min(maxBackoff, minBackoff<<(attempt-1))
-	}
-	return d/2 + rand.N(d/2)
 }
 
 // logRetry logs at most about one retry a second over all partitions, and says how many it left out.

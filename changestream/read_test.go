@@ -14,8 +14,10 @@ import (
 	"time"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/spanledger/spanledger/change"
 )
@@ -26,11 +28,16 @@ type script struct {
 	streams []*scripted
 	starts  []string // of the queries asked
 	ends    []string // likewise
+	// from answers a query by its start, in place of streams.
+	from func(start string) *scripted
+	// opened is called with the number of queries before this one; nil for nothing.
+	opened func(n int)
 }
 
 // scripted is one query's stream.
 type scripted struct {
 	items   chan item
+	closed  chan struct{}
 	ctx     context.Context
 	silence time.Duration
 }
@@ -42,16 +49,28 @@ type item struct {
 
 // play is a stream that sends messages ([]byte), pauses (time.Duration) and ends with an error.
 func play(steps ...any) *scripted {
-	s := &scripted{items: make(chan item)}
+	s := &scripted{items: make(chan item), closed: make(chan struct{})}
+	send := func(i item) bool {
+		select {
+		case s.items <- i:
+			return true
+		case <-s.closed:
+			return false
+		}
+	}
 	go func() {
 		for _, step := range steps {
+			ok := true
 			switch v := step.(type) {
 			case []byte:
-				s.items <- item{b: v}
+				ok = send(item{b: v})
 			case time.Duration:
 				time.Sleep(v)
 			case error:
-				s.items <- item{err: v}
+				ok = send(item{err: v})
+			}
+			if !ok {
+				return
 			}
 		}
 	}()
@@ -61,8 +80,15 @@ func play(steps ...any) *scripted {
 func (s *script) open(ctx context.Context, req *sppb.ExecuteSqlRequest) (messages, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.starts = append(s.starts, req.Params.Fields["start"].GetStringValue())
+	start := req.Params.Fields["start"].GetStringValue()
+	if s.opened != nil {
+		s.opened(len(s.starts))
+	}
+	s.starts = append(s.starts, start)
 	s.ends = append(s.ends, req.Params.Fields["end"].GetStringValue())
+	if s.from != nil {
+		s.streams = []*scripted{s.from(start)}
+	}
 	if len(s.streams) == 0 {
 		return nil, status.Error(codes.PermissionDenied, "the script is over")
 	}
@@ -81,7 +107,10 @@ func (s *scripted) recv() ([]byte, error) {
 	}
 }
 
-func (s *scripted) close(silence time.Duration) { s.silence = silence }
+func (s *scripted) close(silence time.Duration) {
+	s.silence = silence
+	close(s.closed)
+}
 
 func scriptedReader(t *testing.T, s *script, o Options) *Reader {
 	t.Helper()
@@ -211,13 +240,40 @@ func TestReadTooLargeTimestamp(t *testing.T) {
 	})
 }
 
-func TestReadRetries(t *testing.T) {
-	for _, code := range []codes.Code{codes.Unavailable, codes.Internal, codes.ResourceExhausted, codes.Aborted, codes.DeadlineExceeded, codes.Canceled, codes.Unknown} {
-		t.Run(code.String(), func(t *testing.T) {
+// Each class of error that may pass: what was read is not read again, and the wait fits the class.
+func TestPitfallPassingErrors(t *testing.T) {
+	advised := func(code codes.Code, wait time.Duration) error {
+		s, err := status.New(code, "busy").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Err()
+	}
+	quick, slow := [2]time.Duration{150 * time.Millisecond, 300 * time.Millisecond}, [2]time.Duration{1500 * time.Millisecond, 3 * time.Second}
+	for name, c := range map[string]struct {
+		err  error
+		want [2]time.Duration // the least and the most that two waits take
+	}{
+		"UNAVAILABLE":                 {status.Error(codes.Unavailable, "broken"), quick},
+		"INTERNAL RST_STREAM":         {status.Error(codes.Internal, "stream terminated by RST_STREAM with error code: INTERNAL_ERROR"), quick},
+		"INTERNAL EOF":                {status.Error(codes.Internal, "Received unexpected EOS on DATA frame from server"), quick},
+		"INTERNAL":                    {status.Error(codes.Internal, "a fault of the server"), slow},
+		"UNKNOWN":                     {status.Error(codes.Unknown, "?"), slow},
+		"ABORTED":                     {status.Error(codes.Aborted, "broken"), quick},
+		"CANCELLED by the server":     {status.Error(codes.Canceled, "going away"), quick},
+		"DEADLINE_EXCEEDED":           {status.Error(codes.DeadlineExceeded, "too slow"), quick},
+		"RESOURCE_EXHAUSTED":          {status.Error(codes.ResourceExhausted, "busy"), slow},
+		"RESOURCE_EXHAUSTED, advised": {advised(codes.ResourceExhausted, 7*time.Second), [2]time.Duration{14 * time.Second, 16 * time.Second}},
+		"UNAVAILABLE, advised":        {advised(codes.Unavailable, 20*time.Second), [2]time.Duration{40 * time.Second, 41 * time.Second}},
+		"advised for ever":            {advised(codes.ResourceExhausted, 1000*time.Hour), [2]time.Duration{10 * time.Minute, 10*time.Minute + 2*time.Second}},
+		"no token from the metadata":  {status.Error(codes.Unauthenticated, "transport: per-RPC creds failed due to error: timeout"), quick},
+		"the session is lost, twice":  {&sessionLostError{status.Error(codes.NotFound, "Session not found: s")}, [2]time.Duration{100 * time.Millisecond, 200 * time.Millisecond}},
+	} {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &script{streams: []*scripted{
-					play(message(cart(10, "1", "a").row()), message(cart(20, "2", "a").row()), time.Millisecond, status.Error(code, "broken")),
-					play(status.Error(code, "broken again")),
+					play(message(cart(10, "1", "a").row()), message(cart(20, "2", "a").row()), time.Millisecond, c.err),
+					play(c.err),
 					play(message(cart(20, "2", "a").row(), childRow(100, childC)), io.EOF),
 				}}
 				var retries []int
@@ -237,8 +293,8 @@ func TestReadRetries(t *testing.T) {
 				if !slices.Equal(retries, []int{1, 2}) {
 					t.Errorf("retries: %v", retries)
 				}
-				if d := time.Since(began); d < 150*time.Millisecond || d > 2*time.Second {
-					t.Errorf("the waits took %v", d)
+				if d := time.Since(began) - time.Millisecond; d < c.want[0] || d > c.want[1] {
+					t.Errorf("the waits took %v, want %v to %v", d, c.want[0], c.want[1])
 				}
 			})
 		})
@@ -246,7 +302,7 @@ func TestReadRetries(t *testing.T) {
 }
 
 // An unbounded query may end well without the partition's end; then nothing is finished.
-func TestReadEndWithoutChildren(t *testing.T) {
+func TestPitfallEndWithoutChildren(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{streams: []*scripted{
 			play(message(cart(10, "1", "a").row()), io.EOF),
@@ -264,7 +320,7 @@ func TestReadEndWithoutChildren(t *testing.T) {
 }
 
 // Children whose announcement broke off are announced again; the end is told once.
-func TestReadBreaksBetweenChildrenAndEnd(t *testing.T) {
+func TestPitfallStartAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{streams: []*scripted{
 			play(message(cart(10, "1", "a").row(), childRow(100, childC)), time.Second, status.Error(codes.Unavailable, "broken")),
@@ -281,7 +337,7 @@ func TestReadBreaksBetweenChildrenAndEnd(t *testing.T) {
 	})
 }
 
-func TestReadSilentStream(t *testing.T) {
+func TestPitfallDeadStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silent := play(message(heartbeatRow("1970-01-01T00:00:00.000031Z")))
 		s := &script{streams: []*scripted{silent, play(message(childRow(100, childC)), io.EOF)}}
@@ -305,17 +361,21 @@ func TestReadSilentStream(t *testing.T) {
 
 func TestReadBackoffGrowsAndIsBounded(t *testing.T) {
 	for attempt := 1; attempt < 100; attempt++ {
-		full := maxBackoff
-		if attempt < 9 {
-			full = minBackoff << (attempt - 1)
+		full := defaultMaxBackoff
+		if attempt < 10 {
+			full = min(full, defaultMinBackoff<<(attempt-1))
 		}
-		if d := backoff(attempt); d < full/2 || d > full {
+		if d := backoff(attempt, defaultMinBackoff, defaultMaxBackoff); d < full/2 || d > full {
 			t.Errorf("attempt %d waits %v, want %v to %v", attempt, d, full/2, full)
 		}
 	}
 }
 
 func TestReadFinalErrors(t *testing.T) {
+	isRefused := func(err error) bool {
+		var e *RefusedError
+		return errors.As(err, &e) && e.From == 1
+	}
 	for name, c := range map[string]struct {
 		code codes.Code
 		text string
@@ -338,10 +398,18 @@ func TestReadFinalErrors(t *testing.T) {
 			var e *GoneError
 			return errors.As(err, &e)
 		}, "dropped"},
-		"database gone":      {codes.NotFound, "Database not found", func(err error) bool { return true }, "check its name"},
-		"permission":         {codes.PermissionDenied, "no", func(err error) bool { return true }, "EXECUTE on its read function"},
-		"anything else":      {codes.Unimplemented, "no", func(err error) bool { return true }, "will not pass"},
-		"a broken heartbeat": {codes.InvalidArgument, "heartbeat", func(err error) bool { return true }, "not valid"},
+		"database gone": {codes.NotFound, "Database not found", isRefused, "check its name"},
+		"permission": {codes.PermissionDenied, "no", func(err error) bool {
+			var e *DeniedError
+			return errors.As(err, &e) && e.Role == ""
+		}, "spanner.databases.select"},
+		"anything else": {codes.Unimplemented, "no", isRefused, "will not pass"},
+		"a message too large for a given connection": {codes.ResourceExhausted, "grpc: received message larger than max (5000000 vs. 4194304)", isRefused, "MaxCallRecvMsgSize"},
+		"a refused token": {codes.Unauthenticated, "Request had invalid authentication credentials", func(err error) bool {
+			var e *DeniedError
+			return errors.As(err, &e)
+		}, "may not read"},
+		"a broken heartbeat": {codes.InvalidArgument, "heartbeat", isRefused, "not valid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -358,7 +426,7 @@ func TestReadFinalErrors(t *testing.T) {
 	}
 }
 
-func TestReadStartInTheFuture(t *testing.T) {
+func TestPitfallStartInTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{streams: []*scripted{play(status.Error(codes.OutOfRange, "too far in the future"))}}
 		start := change.TimestampOf(time.Now().Add(time.Hour))
@@ -402,7 +470,7 @@ func TestReadSlowCaller(t *testing.T) {
 		}
 		s := &script{streams: []*scripted{play(append(steps, message(childRow(10_000, part("c", 10_000))), io.EOF)...)}}
 		changes := 0
-		err := scriptedReader(t, s, Options{MaxFrameBytes: 64 << 10}).Read(t.Context(), part("p", 1), 0, func(f *change.Frame) error {
+		err := scriptedReader(t, s, Options{MaxFrameBytes: 64 << 10, OnRetry: func(_ string, _ int, err error) { t.Error(err) }}).Read(t.Context(), part("p", 1), 0, func(f *change.Frame) error {
 			time.Sleep(time.Minute)
 			changes += len(f.Changes)
 			return nil

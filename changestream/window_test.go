@@ -184,7 +184,7 @@ func TestQueriesOfBothDialects(t *testing.T) {
 		{postgreSQL, false, `SELECT * FROM "spanner"."read_json_S"($1, $2, $3, $4, NULL)`, []string{"p1", "p2", "p3", "p4"}},
 		{postgreSQL, true, `SELECT * FROM "spanner"."read_proto_bytes_S"($1, $2, $3, $4, NULL)`, []string{"p1", "p2", "p3", "p4"}},
 	} {
-		req := c.dialect.readStream("S", c.mutable, 1, 2, "token", time.Second, "")
+		req := c.dialect.readStream("S", c.mutable, 1, 2, "token", time.Second)
 		if req.Sql != c.sql {
 			t.Errorf("got %s\nwant %s", req.Sql, c.sql)
 		}
@@ -193,7 +193,7 @@ func TestQueriesOfBothDialects(t *testing.T) {
 				t.Errorf("%v: parameter %s is %q, want %q", c.dialect, c.names[i], got, want)
 			}
 		}
-		open := c.dialect.readStream("S", c.mutable, 1, 0, "", time.Second, "")
+		open := c.dialect.readStream("S", c.mutable, 1, 0, "", time.Second)
 		for _, i := range []int{1, 2} {
 			if _, null := open.Params.Fields[c.names[i]].GetKind().(*structpb.Value_NullValue); !null {
 				t.Errorf("%v: without an end and a token parameter %s is not NULL", c.dialect, c.names[i])

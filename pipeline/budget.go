@@ -1,100 +1,328 @@
 package pipeline
 
 import (
+	"container/list"
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
+
+	"github.com/spanledger/spanledger/changestream"
 )
 
-// budget bounds the bytes of all frames that are not resolved yet, over all partitions and sinks of a pipeline (I10).
+// budget bounds the bytes of everything read and not resolved yet, over all partitions and sinks of a pipeline (I10): the
+// reader's buffers, before it fills them, and the frames it has handed over.
+//
+// Bytes go to partitions in the order they asked. Two may pass those who wait:
+//
+//   - A partition that holds nothing at all, for a message as small as a heartbeat: idle partitions must move on, and
+//     their watermarks with them.
+//   - The partition with the lowest watermark, which may read one more frame: everyone else may be waiting for it. With
+//     OrderKey that is one frame for all partitions, with OrderCommit one each, because there what is held waits until
+//     every partition has been read past it.
+//
+// So at most max is held, and beyond it one frame (or one a partition) and smallReserve for each idle partition. A partition
+// that has had its frame beyond the budget may be left with the beginning of the next one. Before the lowest goes beyond the
+// budget, those who wait and hold something that they have not handed over are asked to give it back: they read it again.
 type budget struct {
 	max int
-	// pressure is called, without the lock, when someone has to wait: it closes the largest open batch so that bytes come
-	// free without waiting for a batch's age.
+	// each says that every partition may be beyond the budget with one frame.
+	each bool
+	// pressure closes the largest open batch, so that bytes come free without waiting for a batch's age. lowest answers the
+	// account of the partition with the lowest watermark, one that waits if several are equal; nil if there is none. Both are
+	// called without the lock.
 	pressure func()
+	lowest   func() *account
 
-	mu      sync.Mutex
-	used    int
-	changed chan struct{} // closed and replaced at each release and move
-	pressed bool          // pressure was called since changed was made
-	waiting int
+	mu sync.Mutex
+	// used is what all hold, small the part of it held by partitions that hold no more than smallReserve.
+	used, small int
+	// queue has the *waiters in their order, fitting is how many of them ask for no more than max.
+	queue   list.List
+	fitting int
+	// over is the account that is beyond the budget, or whose frame beyond it is not resolved yet; unused with each.
+	over    *account
+	pressed bool // pressure was called since bytes last came free or were granted
+	// denied says that the lowest waits until others have given back what was recalled.
+	denied bool
+
+	waiting atomic.Int32 // the length of queue
 }
 
-func newBudget(max int, pressure func()) *budget {
-	return &budget{max: max, pressure: pressure, changed: make(chan struct{})}
+// smallReserve is what a partition that holds nothing gets whenever it asks.
+const smallReserve = 1 << 10
+
+// account is one partition's share of the budget. It is the reader's changestream.Account.
+type account struct {
+	budget *budget
+	// waits says that waiter is set, for those without the lock.
+	waits atomic.Bool
+
+	// Guarded by budget.mu: what the partition holds, of that in frames handed over, whether it may go beyond the budget
+	// until its next frame, whether such a frame is unresolved (with budget.each), and its place in the queue.
+	held, frames    int
+	over, overFrame bool
+	waiter          *list.Element
 }
 
-// acquire takes n bytes, waiting while the budget is full. A frame larger than the whole budget passes when nothing else is
-// held. Beyond the budget passes whoever may report true for: the partition with the lowest watermark, if it holds nothing
-// beyond the budget yet. It may always read one more frame, because everyone else may be waiting for it.
-func (b *budget) acquire(ctx context.Context, n int, may func() bool) (over bool, err error) {
-	for {
-		b.mu.Lock()
-		fits := b.used+n <= b.max || b.used == 0
-		if fits {
-			b.used += n
-			b.mu.Unlock()
-			return false, nil
-		}
-		// Before may looks: who moves right after the look wakes us, or two could wait for each other for ever.
-		changed := b.changed
-		b.waiting++
-		b.mu.Unlock()
-		over, err := b.wait(ctx, changed, may)
-		b.mu.Lock()
-		b.waiting--
-		if over {
-			b.used += n
-		}
-		b.mu.Unlock()
-		if over || err != nil {
-			return over, err
-		}
-	}
+// waiter is a place in the queue.
+type waiter struct {
+	account *account
+	n       int
+	small   bool
+	answer  chan error // has room for one
 }
 
-// wait returns when may allows to go beyond the budget, when it is worth looking again, or with the context's cause.
-func (b *budget) wait(ctx context.Context, changed <-chan struct{}, may func() bool) (over bool, err error) {
-	if may() {
-		return true, nil
-	}
-	// One who waits closes a batch, not each of ten thousand; if that is not enough, the next change finds the next batch.
+func newBudget(max int, each bool, pressure func(), lowest func() *account) *budget {
+	return &budget{max: max, each: each, pressure: pressure, lowest: lowest}
+}
+
+func (b *budget) newAccount() *account { return &account{budget: b} }
+
+// TryReserve takes n bytes if there is room. It leaves the right to be beyond the budget to Reserve: the reader then knows
+// that memory is tight.
+func (a *account) TryReserve(n int) bool { return a.try(n, n <= smallReserve) }
+
+// Reserve takes n bytes, waiting for them if need be.
+func (a *account) Reserve(ctx context.Context, n int) error {
+	return a.reserve(ctx, n, n <= smallReserve)
+}
+
+func (a *account) try(n int, small bool) bool {
+	b := a.budget
 	b.mu.Lock()
-	press := !b.pressed
-	b.pressed = true
+	defer b.mu.Unlock()
+	return a.take(n, b.fitting == 0 && b.fits(n) || small && a.held == 0)
+}
+
+// take takes n bytes if ok; the caller holds the lock.
+func (a *account) take(n int, ok bool) bool {
+	if ok {
+		a.budget.change(a, n, 0)
+	}
+	return ok
+}
+
+// fits reports whether there is room. What is larger than the whole budget passes when nothing else is held.
+func (b *budget) fits(n int) bool { return b.used+n <= b.max || b.used == 0 }
+
+// change counts bytes held, and of those bytes in frames; the caller holds the lock.
+func (b *budget) change(a *account, held, frames int) {
+	if n := a.unread(); n <= smallReserve {
+		b.small -= n
+	}
+	b.used += held
+	a.held += held
+	a.frames += frames
+	if n := a.unread(); n <= smallReserve {
+		b.small += n
+	}
+}
+
+// unread is what the partition holds and has not handed over; the caller holds the lock.
+func (a *account) unread() int { return a.held - a.frames }
+
+// reserve is Reserve; small says that the partition gets the bytes whenever it holds nothing.
+func (a *account) reserve(ctx context.Context, n int, small bool) error {
+	b := a.budget
+	if a.try(n, small) {
+		return nil
+	}
+	w := &waiter{account: a, n: n, small: small, answer: make(chan error, 1)}
+	b.mu.Lock()
+	if a.take(n, a.over) {
+		b.mu.Unlock()
+		return nil
+	}
+	a.waiter = b.queue.PushBack(w)
+	a.waits.Store(true)
+	b.waiting.Add(1)
+	if n <= b.max {
+		b.fitting++
+	}
+	b.settle() // something may have come free meanwhile
+	b.mu.Unlock()
+	b.press(false)
+	b.moved()
+	select {
+	case err := <-w.answer:
+		return err
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	if a.waiter != nil {
+		b.reply(w, context.Cause(ctx))
+		b.settle() // who stood behind may fit
+	}
+	b.mu.Unlock()
+	if err := <-w.answer; err == nil {
+		a.Adjust(-n) // granted at the last moment
+	}
+	return context.Cause(ctx)
+}
+
+// reply ends a wait; the caller holds the lock.
+func (b *budget) reply(w *waiter, err error) {
+	b.queue.Remove(w.account.waiter)
+	w.account.waiter = nil
+	w.account.waits.Store(false)
+	b.waiting.Add(-1)
+	if w.n <= b.max {
+		b.fitting--
+	}
+	if err == nil {
+		b.change(w.account, w.n, 0)
+		b.pressed = false
+	}
+	w.answer <- err
+}
+
+// settle serves those who wait, in their order, as far as there is room; the caller holds the lock. Who asks for more than
+// the whole budget does not hold up the others: only being the lowest helps it.
+func (b *budget) settle() {
+	for e := b.queue.Front(); e != nil; {
+		w, next := e.Value.(*waiter), e.Next()
+		if w.n <= b.max && !b.fits(w.n) {
+			return
+		}
+		if b.fits(w.n) {
+			b.reply(w, nil)
+		}
+		e = next
+	}
+}
+
+// Adjust counts n bytes more, or for a negative n less, without waiting.
+func (a *account) Adjust(n int) {
+	b := a.budget
+	b.mu.Lock()
+	b.change(a, n, 0)
+	b.release(a, n < 0, false)
+}
+
+// release looks who may go on now that the account's partition has freed bytes, or the right to be beyond the budget. The
+// caller holds the lock, which it gives back.
+func (b *budget) release(a *account, freed, right bool) {
+	if b.waiting.Load() == 0 {
+		b.mu.Unlock()
+		return
+	}
+	if freed {
+		b.pressed = false
+		b.settle()
+		if a.waiter != nil && a.held == 0 {
+			if w := a.waiter.Value.(*waiter); w.small {
+				b.reply(w, nil)
+			}
+		}
+	}
+	move := right || freed && b.denied
+	b.mu.Unlock()
+	b.press(false)
+	if move {
+		b.moved()
+	}
+}
+
+// handOver notes that the partition has read a frame, of which bytes are held until it is resolved. It reports whether the
+// frame is beyond the budget: then the right to be that is the frame's, until it is resolved.
+func (a *account) handOver(bytes int) (over bool) {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.change(a, 0, bytes)
+	had := a.over
+	over, a.over = had && bytes > 0, false
+	if b.each {
+		a.overFrame = a.overFrame || over
+	} else if had && !over {
+		b.over = nil // it has moved on, by a frame that holds nothing
+	}
+	return over
+}
+
+// resolve gives back a frame's bytes, and its right to be beyond the budget.
+func (a *account) resolve(bytes int, over bool) {
+	b := a.budget
+	b.mu.Lock()
+	b.change(a, -bytes, -bytes)
+	if over {
+		a.overFrame = false
+		if b.over == a {
+			b.over = nil
+		}
+	}
+	b.release(a, true, over)
+}
+
+// moved lets the partition with the lowest watermark go on, if it waits: someone's watermark has moved, or someone new waits.
+func (b *budget) moved() {
+	if b.waiting.Load() == 0 {
+		return
+	}
+	a := b.lowest()
+	if a == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.waiter == nil || a.overFrame || b.over != nil {
+		return
+	}
+	if !b.each {
+		owed := b.used - b.small - b.max
+		if n := a.unread(); n > smallReserve {
+			owed -= n
+		}
+		if b.denied = owed > 0; b.denied {
+			b.recall(a, owed)
+			return
+		}
+		b.over = a
+	}
+	a.over = true
+	b.reply(a.waiter.Value.(*waiter), nil)
+}
+
+// recall asks those who wait, the last first, to give back what they hold without having handed it over, until that is owed
+// bytes; the caller holds the lock. Who holds something and does not wait is about to hand it over, or to wait.
+func (b *budget) recall(lowest *account, owed int) {
+	for e := b.queue.Back(); e != nil && owed > 0; {
+		w, prev := e.Value.(*waiter), e.Prev()
+		if n := w.account.unread(); n > smallReserve && w.account != lowest {
+			owed -= n
+			b.reply(w, changestream.ErrGiveBack)
+		}
+		e = prev
+	}
+}
+
+// press closes the largest open batch if someone waits: one who waits closes a batch, not each of ten thousand. again says
+// that there is another reason: a batch was delivered and that was not enough, or more has come to the open ones.
+func (b *budget) press(again bool) {
+	if b.waiting.Load() == 0 {
+		return
+	}
+	b.mu.Lock()
+	press := b.queue.Len() > 0 && (again || !b.pressed)
+	b.pressed = b.pressed || press
 	b.mu.Unlock()
 	if press {
 		b.pressure()
 	}
-	select {
-	case <-changed:
-		return false, nil
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	}
 }
 
-// release gives n bytes back.
-func (b *budget) release(n int) {
-	b.mu.Lock()
-	b.used -= n
-	b.mu.Unlock()
-	b.wake()
-}
-
-// wake lets everyone who waits look again: bytes came free, another partition is the lowest now, or a batch was delivered and
-// the next may be closed.
-func (b *budget) wake() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.waiting > 0 {
-		close(b.changed)
-		b.changed, b.pressed = make(chan struct{}), false
-	}
+// String says what the account holds, for people.
+func (a *account) String() string {
+	a.budget.mu.Lock()
+	defer a.budget.mu.Unlock()
+	return fmt.Sprintf("holds %d bytes, %d of them in frames, beyond the budget %v, with a frame %v, waits %v",
+		a.held, a.frames, a.over, a.overFrame || a.budget.over == a && !a.over, a.waiter != nil)
 }
 
 // inUse is the number of bytes held and how many partitions wait for more.
 func (b *budget) inUse() (used, waiting int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used, b.waiting
+	return b.used, b.queue.Len()
 }

@@ -167,7 +167,7 @@ func (e *Engine) committed() {
 	if e.sequencer != nil && !e.stopping() { // once lanes have been waited for, none may begin
 		e.sequencer.release(false) // a partition that left may have been the lowest
 	}
-	e.budget.wake() // another partition may be the lowest now
+	e.budget.moved() // another partition may be the lowest now
 }
 
 // finishedPartition is one the graph still knows.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,8 +76,7 @@ type Engine struct {
 	stopSoft, stopHard context.CancelCauseFunc
 	readers, lanes     sync.WaitGroup
 	read               atomic.Int64
-	lowest             atomic.Pointer[partition] // one of those lately found far behind
-	overdrawn          atomic.Bool               // a frame is held beyond the budget, with OrderKey
+	lowest             atomic.Int64 // how far the lowest partition was when last looked for; math.MaxInt64 for unknown
 	stats              stats
 
 	// Owned by the goroutine of Run.
@@ -143,7 +143,7 @@ func New(opts Options) (*Engine, error) {
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
 		running: map[string]*partition{}, waiting: map[string]change.Timestamp{}, tables: map[string]*change.Table{},
 	}
-	e.budget = newBudget(opts.BudgetBytes, e.closeLargest)
+	e.budget = newBudget(opts.BudgetBytes, opts.Order == OrderCommit, e.closeLargest, e.lowestAccount)
 	e.hard, e.stopHard = context.WithCancelCause(context.Background())
 	e.soft, e.stopSoft = context.WithCancelCause(e.hard)
 	if opts.Order == OrderCommit {
@@ -366,6 +366,7 @@ func (e *Engine) startPartitions() {
 		e.mu.Lock()
 		delete(e.waiting, p.Token)
 		e.running[p.Token] = p
+		e.lowest.Store(math.MaxInt64)
 		e.mu.Unlock()
 		e.stats.started.Add(1)
 		e.readers.Go(func() { e.follow(p) })
@@ -373,7 +374,7 @@ func (e *Engine) startPartitions() {
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
-	p := &partition{Partition: c, limit: change.MaxTimestamp}
+	p := &partition{Partition: c, limit: change.MaxTimestamp, account: e.budget.newAccount()}
 	p.heard.Store(time.Now().UnixMicro())
 	from := e.checkpoint(c)
 	p.through.Store(int64(from))
@@ -432,7 +433,8 @@ func (e *Engine) follow(p *partition) {
 
 // accept takes a frame from the reader and hands its changes to the lanes, waiting while the budget is full.
 func (e *Engine) accept(p *partition, f *change.Frame) error {
-	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
+	before := p.through.Load()
+	if err := checkFrame(f, change.Timestamp(before)); err != nil {
 		return err
 	}
 	p.heard.Store(time.Now().UnixMicro())
@@ -446,23 +448,18 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		}
 		e.stats.filtered.Add(int64(n - len(f.Changes)))
 	}
-	h := &hand{budget: e.budget}
+	h := &hand{account: p.account}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
-		overdrawn := &e.overdrawn
-		if e.sequencer != nil {
-			overdrawn = &p.overdrawn // one frame each: what is held waits until every partition has been read past it
-		}
-		over, err := e.budget.acquire(e.soft, h.bytes, func() bool {
-			return !overdrawn.Load() && e.isLowest(p) && overdrawn.CompareAndSwap(false, true)
-		})
-		if err != nil {
-			return err
-		}
-		if over {
-			h.overdrawn = overdrawn
+		if f.Reserved == 0 { // the source does not know the budget
+			if err := p.account.reserve(e.soft, h.bytes, false); err != nil {
+				return err
+			}
+			f.Reserved = h.bytes
 		}
 	}
+	p.account.Adjust(h.bytes - f.Reserved)
+	h.over = p.account.handOver(h.bytes)
 	h.sinks.Store(int32(len(e.sinks)))
 	if e.sequencer != nil {
 		f.Sources = nil // every change waits for all partitions, and so for those that keys came from
@@ -483,7 +480,12 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		p.tracked(f)
 		e.sequencer.release(f.Ended)
 	}
-	e.budget.wake() // this partition has moved: another may be the lowest now
+	if h.bytes > 0 {
+		e.budget.press(true) // the open batches have grown
+	}
+	if before <= e.lowest.Load() { // it was the lowest, and another may be now
+		e.budget.moved()
+	}
 	if awaited(f) || len(f.Children) > 0 {
 		e.pokeCheckpointer()
 	}
@@ -518,22 +520,38 @@ func (e *Engine) noteTables(changes []change.Change) {
 	}
 }
 
-// isLowest reports whether no running partition is behind p.
-func (e *Engine) isLowest(p *partition) bool {
-	mine := p.through.Load()
-	behind := func(q *partition) bool { return q != nil && q.through.Load() < mine && !q.hasEnded() }
-	if behind(e.lowest.Load()) {
-		return false // as last time: of ten thousand who wait, only those walk over all that may be the lowest
-	}
+// lowestAccount is that of a partition which no running one is behind, of one that waits for memory if there is a choice; nil
+// if none is being read.
+func (e *Engine) lowestAccount() *account {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	var lowest *account
+	through := int64(math.MaxInt64)
 	for _, q := range e.running {
-		if behind(q) {
-			e.lowest.Store(q)
-			return false
+		t := q.through.Load()
+		if t > through || t == through && lowest != nil && lowest.waits.Load() || q.hasEnded() {
+			continue
 		}
+		lowest, through = q.account, t
 	}
-	return true
+	e.lowest.Store(through)
+	return lowest
+}
+
+// Budget is what the reader asks before it buffers, in changestream.Options: the bytes are the pipeline's, within
+// BudgetBytes, until every sink has them.
+func (e *Engine) Budget() changestream.Budget { return readerBudget{e} }
+
+type readerBudget struct{ *Engine }
+
+// Partition answers the account of a partition that is being read.
+func (b readerBudget) Partition(token string) changestream.Account {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.running[token]; p != nil {
+		return p.account
+	}
+	return b.budget.newAccount()
 }
 
 // closeLargest closes the largest open batch of all sinks.

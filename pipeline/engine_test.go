@@ -200,7 +200,7 @@ func (e *Engine) describe() string {
 		fmt.Fprintf(&b, "%s waits for its parents, start %d\n", token, start)
 	}
 	for token, p := range e.running {
-		fmt.Fprintf(&b, "%s of %v read through %d, ended %v, overdrawn %v:", token, p.Parents, p.through.Load(), p.hasEnded(), p.overdrawn.Load())
+		fmt.Fprintf(&b, "%s of %v read through %d, ended %v, %s:", token, p.Parents, p.through.Load(), p.hasEnded(), p.account)
 		for _, pr := range p.progress {
 			pr.mu.Lock()
 			fmt.Fprintf(&b, " %s stored %d tracked %d open %d", pr.sink.name, pr.stored, pr.tracker.through, len(pr.tracker.open))

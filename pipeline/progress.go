@@ -17,8 +17,8 @@ type partition struct {
 	progress []*progress
 	// through is the newest frame's promise, known or not to be durable.
 	through atomic.Int64
-	// overdrawn says that a frame of the partition is held beyond the budget, with OrderCommit.
-	overdrawn atomic.Bool
+	// account is the partition's share of the budget.
+	account *account
 	// heard is when the reader last handed over a frame, in Unix microseconds.
 	heard atomic.Int64
 
@@ -48,19 +48,16 @@ type hold struct {
 
 // hand is the engine's view of one frame: it gives the frame's bytes back once every sink has resolved its share.
 type hand struct {
-	budget *budget
-	bytes  int
-	sinks  atomic.Int32
-	// overdrawn is set while this frame is held beyond the budget; nil if it is not one.
-	overdrawn *atomic.Bool
+	account *account
+	bytes   int
+	sinks   atomic.Int32
+	// over says that the frame is held beyond the budget.
+	over bool
 }
 
 func (h *hand) done() {
-	if h.sinks.Add(-1) == 0 {
-		if h.overdrawn != nil {
-			h.overdrawn.Store(false)
-		}
-		h.budget.release(h.bytes)
+	if h.sinks.Add(-1) == 0 && h.bytes > 0 {
+		h.account.resolve(h.bytes, h.over)
 	}
 }
 

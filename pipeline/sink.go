@@ -234,7 +234,7 @@ func (r *sinkRunner) deliver(l *lane, items []item) bool {
 		s.at.resolve(s, n)
 		items = items[n:]
 	}
-	r.engine.budget.wake() // the frames may lie in other open batches too
+	r.engine.budget.press(true)
 	return true
 }
 
