@@ -51,52 +51,21 @@ func (e Endpoints) startOf(ctx context.Context, c PipelineConfig, isNew bool, lo
 	if err != nil || !c.Earliest || !isNew {
 		return change.TimestampOf(t), err
 	}
-	return e.earliest(ctx, c, change.TimestampOf(t), log)
+	return e.earliest(ctx, c, log)
 }
 
-const (
-	// maxRetention is the longest a change stream can be told to remember.
-	maxRetention = 30 * 24 * time.Hour
-	// retentionMargin is what has to be left of the retention at the start, for it passes while the pipeline begins.
-	retentionMargin = time.Minute
-)
-
-// earliest finds the first instant that the stream can be read from, by trying: it is the later of the stream's creation,
-// which no table tells, and the end of its retention.
-func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, now change.Timestamp, log *slog.Logger) (change.Timestamp, error) {
+// earliest finds the first instant that the stream can be read from.
+func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, log *slog.Logger) (change.Timestamp, error) {
 	r, err := changestream.New(ctx, changestream.Options{Database: c.Database, Stream: c.Stream, ClientOptions: e.readerOptions(), Logger: log})
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close()
-	probe := func(at change.Timestamp) (bool, error) {
-		_, err := r.Partitions(ctx, at)
-		var gone *changestream.LostError
-		if err != nil && !errors.As(err, &gone) {
-			return false, fmt.Errorf("find the earliest timestamp of change stream %s: %w", c.Stream, err)
-		}
-		return err == nil, nil
+	t, err := r.Earliest(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("find the earliest timestamp of change stream %s: %w", c.Stream, err)
 	}
-	lost, readable := now-change.Timestamp(maxRetention.Microseconds()), now
-	for readable-lost > 1 {
-		at := lost + (readable-lost)/2
-		ok, err := probe(at)
-		switch {
-		case err != nil:
-			return 0, err
-		case ok:
-			readable = at
-		default:
-			lost = at
-		}
-	}
-	// The creation stays where it is. The end of the retention has moved on by now, and goes on moving while the pipeline
-	// begins.
-	ok, err := probe(readable)
-	if err == nil && !ok {
-		readable = min(now, readable+change.Timestamp(retentionMargin.Microseconds()))
-	}
-	return readable, err
+	return t, nil
 }
 
 // checkStream looks whether the change stream exists, before a sink is opened: opening an archive writes whose it is.

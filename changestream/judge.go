@@ -63,10 +63,7 @@ func (r *Reader) judge(token string, through change.Timestamp, err error) error 
 		}
 		return refused("the request is not valid")
 	case codes.NotFound:
-		if streamGone.MatchString(s.Message()) {
-			return &GoneError{Stream: r.opts.Stream, Token: token, Through: through, Err: err}
-		}
-		return refused("the database is not there; check its name")
+		return &GoneError{Stream: r.opts.Stream, Token: token, Through: through, Err: err}
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return refused("the account needs spanner.databases.select on the database, or with a database role SELECT on the change stream and EXECUTE on its read function")
 	}

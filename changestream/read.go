@@ -179,7 +179,7 @@ func (r *Reader) wait(ctx context.Context, token string, through change.Timestam
 		return context.Cause(ctx)
 	}
 	if final := r.judge(token, through, err); final != nil {
-		return final
+		return r.diagnose(ctx, final)
 	}
 	pause := backoff(attempt)
 	if r.opts.OnRetry != nil {
