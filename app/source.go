@@ -68,22 +68,14 @@ func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, log *slog.Log
 	return t, nil
 }
 
+// errNoStream says that a database has no change stream of a name.
+var errNoStream = errors.New("no such change stream")
+
 // checkStream looks whether the change stream exists, before a sink is opened: opening an archive writes whose it is.
 func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
-	client, err := e.spannerClient(ctx, c.Database)
+	have, err := e.streams(ctx, c.Database)
 	if err != nil {
 		return err
-	}
-	defer client.Close()
-	var have []string
-	err = client.Single().Query(ctx, spanner.NewStatement("SELECT change_stream_name FROM information_schema.change_streams")).Do(func(row *spanner.Row) error {
-		var name string
-		err := row.Columns(&name)
-		have = append(have, name)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read the change streams of database %s: %w", c.Database, err)
 	}
 	for _, name := range have {
 		if strings.EqualFold(name, c.Stream) { // the reader decides about upper and lower case, by dialect
@@ -91,9 +83,28 @@ func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
 		}
 	}
 	if len(have) == 0 {
-		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one", c.Database, c.Stream)
+		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one (%w)", c.Database, c.Stream, errNoStream)
 	}
-	return fmt.Errorf("database %s has no change stream %s: %s", c.Database, c.Stream, didYouMean(c.Stream, have))
+	return fmt.Errorf("database %s has no change stream %s: %s (%w)", c.Database, c.Stream, didYouMean(c.Stream, have), errNoStream)
+}
+
+// streams lists the names of a database's change streams.
+func (e Endpoints) streams(ctx context.Context, database string) (have []string, err error) {
+	client, err := e.spannerClient(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	err = client.Single().Query(ctx, spanner.NewStatement("SELECT change_stream_name FROM information_schema.change_streams")).Do(func(row *spanner.Row) error {
+		var name string
+		err := row.Columns(&name)
+		have = append(have, name)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the change streams of database %s: %w", database, err)
+	}
+	return have, nil
 }
 
 // checkFilter looks whether the tables and columns that a filter names exist. A name that does not would silently let

@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/change"
 )
 
 // Cause says what became of a change stream that cannot be read on.
@@ -29,8 +31,18 @@ const (
 // diagnoseTimeout bounds the question about what became of a stream; the answer only makes a message better.
 const diagnoseTimeout = 10 * time.Second
 
-// diagnose fills in the cause of a *GoneError.
+// diagnose finds out what became of a stream that cannot be read on. It fills in the cause of a *GoneError, and makes a
+// *LostError one where the stream is another: Spanner looks at a query's start before its token, and the stream made anew is
+// younger than the checkpoint.
 func (r *Reader) diagnose(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)
+	defer cancel()
+	if lost, ok := errors.AsType[*LostError](err); ok {
+		if lost.Token != "" && r.conns != nil && r.isForeign(ctx, lost.Token) {
+			return &GoneError{Stream: lost.Stream, Token: lost.Token, Through: lost.From - 1, Cause: StreamRecreated, Err: lost.Err}
+		}
+		return err
+	}
 	gone, ok := errors.AsType[*GoneError](err)
 	if !ok {
 		return err
@@ -41,8 +53,6 @@ func (r *Reader) diagnose(ctx context.Context, err error) error {
 	if r.conns == nil || gone.Cause != UnknownCause {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)
-	defer cancel()
 	streams, ask := r.rows(ctx, "SELECT change_stream_name FROM information_schema.change_streams")
 	switch {
 	case status.Code(ask) == codes.NotFound:
@@ -58,4 +68,15 @@ func (r *Reader) diagnose(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// isForeign reports whether the stream does not know a partition at all, by asking for it from now on.
+func (r *Reader) isForeign(ctx context.Context, token string) bool {
+	now, err := r.Now(ctx)
+	if err != nil {
+		return false
+	}
+	known := errors.New("it answers")
+	err = r.run(ctx, r.decoder(token, newFramer(token, now-1, r.opts.MaxTimestampBytes)), now, func(*change.Frame) error { return known })
+	return status.Code(err) == codes.InvalidArgument && unknownToken.MatchString(err.Error())
 }

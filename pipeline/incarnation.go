@@ -24,7 +24,7 @@ type BrokenError struct {
 // Error says what is lost, why, and which command goes on.
 func (e *BrokenError) Error() string {
 	return fmt.Sprintf("pipeline %s: incarnation %d cannot go on (%s): everything committed before %s is in every sink, what was committed since may be lost; "+
-		"see 'spanledger pipeline show %s', then open a new incarnation with 'spanledger pipeline restart --pipeline %s --from now', "+
+		"see 'spanledger pipeline show --pipeline %s', then open a new incarnation with 'spanledger pipeline restart --pipeline %s --from now', "+
 		"or from earliest, a timestamp or a snapshot: %v",
 		e.Pipeline, e.Incarnation, e.Gap.Reason, e.Gap.From, e.Pipeline, e.Pipeline, e.Err)
 }
@@ -59,12 +59,17 @@ func (e *Engine) broken(ctx context.Context, err error) error {
 	if w := e.graph.Watermark(); w != change.MaxTimestamp {
 		from = max(from, w+1)
 	}
-	b := &BrokenError{Pipeline: e.pipeline.Pipeline, Incarnation: e.pipeline.Incarnation, Err: err,
-		Gap: state.Gap{Reason: reason, From: from, Detail: err.Error()}}
-	if err := e.opts.Store.Break(ctx, b.Pipeline, b.Incarnation, b.Gap); err != nil {
+	e.log.Error("the pipeline's incarnation cannot go on", "incarnation", e.pipeline.Incarnation, "reason", reason, "from", from)
+	return Break(ctx, e.opts.Store, e.pipeline, state.Gap{Reason: reason, From: from, Detail: err.Error()}, err)
+}
+
+// Break records a gap of the pipeline's current incarnation, and answers it as a *BrokenError because of err: for who finds
+// out that changes are lost before an engine runs.
+func Break(ctx context.Context, s state.Store, p state.Pipeline, g state.Gap, err error) error {
+	b := &BrokenError{Pipeline: p.Pipeline, Incarnation: p.Incarnation, Gap: g, Err: err}
+	if err := s.Break(ctx, p.Pipeline, p.Incarnation, g); err != nil {
 		return errors.Join(b, fmt.Errorf("the gap is not recorded, and is found again at the next start: %w", err))
 	}
-	e.log.Error("the pipeline's incarnation cannot go on: a gap is recorded", "incarnation", b.Incarnation, "reason", reason, "from", from)
 	return b
 }
 
