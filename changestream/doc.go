@@ -11,6 +11,9 @@
 //
 // A Graph gives the order between partitions: a child is startable once all its parents are finished and durable.
 //
+// Reader.Follow drives the two without anything stored, and Reader.Changes is Follow as a loop over changes: for programs
+// that look at a stream, as 'spanledger tail' does. What must survive a crash takes package pipeline.
+//
 // Records are parsed once, from the bytes gRPC received: no protobuf trees, no reflection and no maps stand between. A
 // change's values are slices of those bytes, kept alive by whatever refers to them.
 //
