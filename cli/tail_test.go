@@ -180,12 +180,14 @@ func live(t *testing.T, c *spanner.Client) {
 	t.Helper()
 	stdout, stderr, end := begin(t, "tail", tailDatabase, "everything", "--json")
 	eventually(t, "tail reads", func() bool { return strings.Contains(stderr.String(), "change stream everything of") })
+	fastest := time.Hour // of several, for the machine may be busy; a query's rows held back to its end would all be late
 	for i, item := range []string{"a", "b", "c"} {
 		committed := apply(t, c, stock(item, i))
 		eventually(t, "the row is shown", func() bool { return strings.Count(stdout.String(), "\n") == i+1 })
-		if took := time.Since(committed); took > time.Second {
-			t.Errorf("row %s was shown %s after its commit", item, took)
-		}
+		fastest = min(fastest, time.Since(committed))
+	}
+	if fastest > time.Second {
+		t.Errorf("no row was shown earlier than %s after its commit", fastest)
 	}
 	if code := end(); code != 0 {
 		t.Errorf("ended with %d\n%s", code, stderr)
