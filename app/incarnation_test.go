@@ -33,6 +33,14 @@ type breaking struct {
 	store  *state.Memory
 	sink   *memsink.Destination
 	writes int
+	more   int // changes run waits for, beside its own
+}
+
+// runFor is run with nothing of its own awaited but n changes in all.
+func (b *breaking) runFor(n int) error {
+	b.more = n - 1
+	defer func() { b.more = 0 }()
+	return b.run(nil)
 }
 
 func newBreaking(t *testing.T, addr string) *breaking {
@@ -128,9 +136,9 @@ func (b *breaking) run(during func()) error {
 		during()
 		return <-done
 	}
-	before := b.sink.Distinct()
+	want := b.sink.Distinct() + b.more + 1
 	b.write()
-	arrived := b.sink.Wait(running, before+1)
+	arrived := b.sink.Wait(running, want)
 	cancel()
 	err = <-done
 	if err == nil {
