@@ -135,8 +135,12 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		return nil, err
 	}
 	if err := e.checkStream(ctx, c); err != nil {
+		if !begun.IsZero() {
+			err = e.lostBefore(ctx, store, c, err)
+		}
 		return nil, err
 	}
+	opts.Diagnose = e.diagnose
 	if err := e.checkFilter(ctx, c, begun.IsZero(), log); err != nil {
 		return nil, err
 	}

@@ -51,70 +51,31 @@ func (e Endpoints) startOf(ctx context.Context, c PipelineConfig, isNew bool, lo
 	if err != nil || !c.Earliest || !isNew {
 		return change.TimestampOf(t), err
 	}
-	return e.earliest(ctx, c, change.TimestampOf(t), log)
+	return e.earliest(ctx, c, log)
 }
 
-const (
-	// maxRetention is the longest a change stream can be told to remember.
-	maxRetention = 30 * 24 * time.Hour
-	// retentionMargin is what has to be left of the retention at the start, for it passes while the pipeline begins.
-	retentionMargin = time.Minute
-)
-
-// earliest finds the first instant that the stream can be read from, by trying: it is the later of the stream's creation,
-// which no table tells, and the end of its retention.
-func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, now change.Timestamp, log *slog.Logger) (change.Timestamp, error) {
+// earliest finds the first instant that the stream can be read from.
+func (e Endpoints) earliest(ctx context.Context, c PipelineConfig, log *slog.Logger) (change.Timestamp, error) {
 	r, err := changestream.New(ctx, c.readerOptions(e, log))
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close()
-	probe := func(at change.Timestamp) (bool, error) {
-		_, err := r.Partitions(ctx, at)
-		var gone *changestream.LostError
-		if err != nil && !errors.As(err, &gone) {
-			return false, fmt.Errorf("find the earliest timestamp of change stream %s: %w", c.Stream, err)
-		}
-		return err == nil, nil
+	t, err := r.Earliest(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("find the earliest timestamp of change stream %s: %w", c.Stream, err)
 	}
-	lost, readable := now-change.Timestamp(maxRetention.Microseconds()), now
-	for readable-lost > 1 {
-		at := lost + (readable-lost)/2
-		ok, err := probe(at)
-		switch {
-		case err != nil:
-			return 0, err
-		case ok:
-			readable = at
-		default:
-			lost = at
-		}
-	}
-	// The creation stays where it is. The end of the retention has moved on by now, and goes on moving while the pipeline
-	// begins.
-	ok, err := probe(readable)
-	if err == nil && !ok {
-		readable = min(now, readable+change.Timestamp(retentionMargin.Microseconds()))
-	}
-	return readable, err
+	return t, nil
 }
+
+// errNoStream says that a database has no change stream of a name.
+var errNoStream = errors.New("no such change stream")
 
 // checkStream looks whether the change stream exists, before a sink is opened: opening an archive writes whose it is.
 func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
-	client, err := e.spannerClientAs(ctx, c.Database, c.Reader.Role)
+	have, err := e.streams(ctx, c.Database, c.Reader.Role)
 	if err != nil {
 		return err
-	}
-	defer client.Close()
-	var have []string
-	err = client.Single().Query(ctx, spanner.NewStatement("SELECT change_stream_name FROM information_schema.change_streams")).Do(func(row *spanner.Row) error {
-		var name string
-		err := row.Columns(&name)
-		have = append(have, name)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read the change streams of database %s: %w", c.Database, err)
 	}
 	for _, name := range have {
 		if strings.EqualFold(name, c.Stream) { // the reader decides about upper and lower case, by dialect
@@ -122,9 +83,28 @@ func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
 		}
 	}
 	if len(have) == 0 {
-		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one", c.Database, c.Stream)
+		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one (%w)", c.Database, c.Stream, errNoStream)
 	}
-	return fmt.Errorf("database %s has no change stream %s: %s", c.Database, c.Stream, didYouMean(c.Stream, have))
+	return fmt.Errorf("database %s has no change stream %s: %s (%w)", c.Database, c.Stream, didYouMean(c.Stream, have), errNoStream)
+}
+
+// streams lists the names of a database's change streams, as the role sees them.
+func (e Endpoints) streams(ctx context.Context, database, role string) (have []string, err error) {
+	client, err := e.spannerClientAs(ctx, database, role)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	err = client.Single().Query(ctx, spanner.NewStatement("SELECT change_stream_name FROM information_schema.change_streams")).Do(func(row *spanner.Row) error {
+		var name string
+		err := row.Columns(&name)
+		have = append(have, name)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the change streams of database %s: %w", database, err)
+	}
+	return have, nil
 }
 
 // checkFilter looks whether the tables and columns that a filter names exist. A name that does not would silently let

@@ -13,6 +13,9 @@
 // and durable. With mutable ones a partition begins at once and lives on while keys come and go: where keys come to it, it is
 // held until those that had them are through that timestamp. Why that cannot deadlock stands at the type holds.
 //
+// Reader.Follow drives the two without anything stored, and Reader.Changes is Follow as a loop over changes: for programs
+// that look at a stream, as 'spanledger tail' does. What must survive a crash takes package pipeline.
+//
 // Records are parsed once, from the bytes gRPC received: no protobuf trees, no reflection and no maps stand between. A
 // change's values are slices of those bytes, kept alive by whatever refers to them.
 //

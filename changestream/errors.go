@@ -39,16 +39,29 @@ type GoneError struct {
 	Token  string
 	// Through is how far the partition had been read.
 	Through change.Timestamp
-	Err     error
+	// Cause is what the database says of the stream now.
+	Cause Cause
+	Err   error
 }
 
 func (e *GoneError) Error() string {
-	if e.Token == "" {
-		return fmt.Sprintf("changestream: change stream %s is not there any more; make it again with CREATE CHANGE STREAM, then begin a new incarnation: %v", e.Stream, e.Err)
+	what := "change stream " + e.Stream
+	if e.Token != "" {
+		what = fmt.Sprintf("partition %s of change stream %s, read through %v,", abbreviate(e.Token), e.Stream, e.Through)
 	}
-	return fmt.Sprintf("changestream: change stream %s does not know partition %s any more (it was read through %v): the stream was dropped, dropped and made again, "+
-		"or the database was restored. What was committed since is lost to this pipeline unless a new incarnation takes a snapshot: %v",
-		e.Stream, abbreviate(e.Token), e.Through, e.Err)
+	var why string
+	switch e.Cause {
+	case StreamDropped:
+		why = "the stream was dropped, and its records with it; make it again with CREATE CHANGE STREAM"
+	case StreamRecreated:
+		why = "the stream of that name is another one: it was dropped and made again, or the database was restored or lost"
+	case DatabaseGone:
+		why = "the database is not there; check its name, or whether it was dropped"
+	default:
+		why = "the stream was dropped, dropped and made again, or the database was restored"
+	}
+	return fmt.Sprintf("changestream: %s is not there any more: %s. What was committed since is lost to this pipeline unless a new incarnation takes a snapshot: %v",
+		what, why, e.Err)
 }
 
 // Unwrap answers Spanner's error.

@@ -67,10 +67,7 @@ func (r *Reader) judge(token string, through change.Timestamp, err error) error 
 		}
 		return refused("the request is not valid")
 	case codes.NotFound:
-		if streamGone.MatchString(s.Message()) {
-			return &GoneError{Stream: r.opts.Stream, Token: token, Through: through, Err: err}
-		}
-		return refused("the database is not there; check its name")
+		return &GoneError{Stream: r.opts.Stream, Token: token, Through: through, Err: err}
 	case codes.Unauthenticated:
 		if credentials.MatchString(s.Message()) {
 			return nil

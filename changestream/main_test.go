@@ -20,7 +20,9 @@ func TestMain(m *testing.M) {
 	if n, err := strconv.Atoi(os.Getenv(childVariable)); err == nil {
 		os.Exit(serve(n))
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+		// It also asks for a metadata server, and keeps the connection idle for a while.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
 // serve serves until standard input ends, which it does with the parent.

@@ -240,7 +240,7 @@ func (r *Reader) wait(ctx context.Context, token string, through change.Timestam
 		return context.Cause(ctx)
 	}
 	if final := r.judge(token, through, err); final != nil {
-		return final
+		return r.diagnose(ctx, final)
 	}
 	pause := r.pause(attempt, err)
 	if r.opts.OnRetry != nil {

@@ -398,7 +398,10 @@ func TestReadFinalErrors(t *testing.T) {
 			var e *GoneError
 			return errors.As(err, &e)
 		}, "dropped"},
-		"database gone": {codes.NotFound, "Database not found", isRefused, "check its name"},
+		"database gone": {codes.NotFound, "Database not found", func(err error) bool {
+			var e *GoneError
+			return errors.As(err, &e) && e.Cause == DatabaseGone
+		}, "check its name"},
 		"permission": {codes.PermissionDenied, "no", func(err error) bool {
 			var e *DeniedError
 			return errors.As(err, &e) && e.Role == ""

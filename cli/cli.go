@@ -25,6 +25,7 @@ const (
 	exitFailed      = 1   // it did not work; standard error says what, and what to do
 	exitUsage       = 2   // the command line is wrong
 	exitRejected    = 3   // everything worked, but some records could not be stored
+	exitBroken      = 4   // a pipeline goes on only in a new incarnation: changes are lost, or its configuration has changed
 	exitInterrupted = 130 // stopped by a signal before the work was done
 )
 
@@ -60,6 +61,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitInterrupted
 	case errors.Is(err, app.ErrRejected):
 		return exitRejected
+	case app.NeedsIncarnation(err):
+		return exitBroken
 	}
 	return exitFailed
 }
@@ -108,7 +111,7 @@ Start with 'spanledger dev': it needs nothing but this program.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	root.PersistentFlags().String("log-level", "warn", "what to log on standard error: debug, info, warn or error")
-	root.AddCommand(devCommand(), emulatorCommand(), configCommand(), initCommand(), runCommand(), ingestCommand(), healthCommand())
+	root.AddCommand(devCommand(), emulatorCommand(), configCommand(), initCommand(), runCommand(), pipelineCommand(), tailCommand(), ingestCommand(), healthCommand())
 	return root
 }
 
@@ -150,8 +153,8 @@ func logger(cmd *cobra.Command) (*slog.Logger, error) {
 	return log, nil
 }
 
-// isTerminal reports whether w can be redrawn.
-func isTerminal(w io.Writer) bool {
+// isTerminal reports whether a stream is a terminal: it can be redrawn, or somebody sits at it.
+func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -25,7 +25,9 @@ processes of their own, with --pipeline.
 
 A pipeline with an end in its source stops once everything through that is delivered; the command ends when all have.
 
-The exit code is 0 after a stop by a signal, or at the end, 2 if the command line is wrong, and 1 if anything failed.
+The exit code is 0 after a stop by a signal, or at the end, 2 if the command line is wrong, 4 if a pipeline can go on only in
+a new incarnation, because changes are lost or its filter has changed ('spanledger pipeline restart'), and 1 if anything else
+failed.
 
 It connects to the emulators named by SPANNER_EMULATOR_HOST, PUBSUB_EMULATOR_HOST, STORAGE_EMULATOR_HOST,
 BIGQUERY_EMULATOR_HOST and BIGQUERY_STORAGE_EMULATOR_HOST, and to Google Cloud with application default credentials

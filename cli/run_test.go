@@ -146,7 +146,7 @@ func TestInitAndRun(t *testing.T) {
 
 	// A changed filter is another history.
 	other := write(t, "other.yaml", strings.Replace(pipelineFile, "noise", "silence", 1))
-	if code, _, errs := spanledger(t, "run", "-c", other); code != 1 || !strings.Contains(errs, "incarnation") {
+	if code, _, errs := spanledger(t, "run", "-c", other); code != exitBroken || !strings.Contains(errs, "incarnation") {
 		t.Errorf("exit code %d with a changed filter: %s", code, errs)
 	}
 	if code := stop(); code != 0 {

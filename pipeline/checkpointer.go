@@ -24,6 +24,7 @@ func (e *Engine) checkpointLoop() {
 		case <-e.poke:
 		}
 		e.storeProgress(e.soft)
+		e.renew(e.soft)
 		if w := e.graph.Watermark(); w == change.MaxTimestamp || e.opts.End != 0 && w >= e.opts.End {
 			e.stopSoft(errFinished)
 			return
@@ -55,14 +56,14 @@ func (e *Engine) storeProgress(ctx context.Context) {
 		if err == nil {
 			e.stats.checkpoints.Add(1)
 			e.committed()
+			e.mend(ctx)
 			return
 		}
 		e.stats.checkpointFailures.Add(1)
 		e.opts.Observer.CheckpointFailed(err)
 		if fenced, ok := errors.AsType[*FencedError](err); ok {
 			// I4: another worker owns the partitions; from here on this one must not deliver.
-			e.fail(fenced)
-			e.stopHard(fenced)
+			e.fenced(fenced)
 			return
 		}
 		if _, ok := errors.AsType[*state.TooLargeError](err); ok || errors.Is(err, state.ErrNoPipeline) {

@@ -31,6 +31,9 @@ type Options struct {
 	// Filter takes out of each frame what is not to be delivered, such as a *filter.Filter; nil delivers everything. It may
 	// only remove changes and columns: the frame's promises stay. Its error stops the pipeline. It is called concurrently.
 	Filter interface{ Apply(*change.Frame) error }
+	// Diagnose may know better why the incarnation that is read cannot go on than the reader's error says, such as that the
+	// database was restored; nil takes the error's word.
+	Diagnose func(ctx context.Context, r state.Reason, p state.Pipeline) state.Reason
 	// OpenTimeout bounds how long opening one sink may take; default 1 min. A sink that cannot be reached at start is an
 	// error, for a wrong name looks the same; one that is lost later is tried again for ever.
 	OpenTimeout time.Duration
@@ -87,7 +90,10 @@ type Engine struct {
 	notes    []note         // taken with pending, for the graph
 	progress map[string][]state.Progress
 	finished []finishedPartition
-	loaded   map[string]bool // partitions that existed before this engine
+	loaded   map[string]bool  // partitions that existed before this engine
+	from     change.Timestamp // the first commit timestamp not in every sink, as loaded
+	gap      *state.Gap       // recorded of this incarnation by an engine before; nil for none
+	renewed  time.Time        // when the lease last was
 
 	mu        sync.Mutex
 	pipeline  state.Pipeline
@@ -199,8 +205,9 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	loading, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(e.hard, func() { cancel(errStopped) })()
+	defer e.release(ctx)
 	if err := e.load(loading); err != nil {
-		return e.unlessStopped(ctx, err)
+		return e.unlessStopped(ctx, e.broken(ctx, err))
 	}
 	e.stats.phase.Store(int32(Running))
 	e.startPartitions()
@@ -209,7 +216,7 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	e.checkpointLoop()
 	e.drain()
 	if err := e.failed(); err != nil {
-		return err
+		return e.broken(ctx, err)
 	}
 	return nil
 }
@@ -253,9 +260,14 @@ func (e *Engine) load(ctx context.Context) error {
 	if e.lease, err = e.opts.Store.Claim(ctx, p.Pipeline, e.opts.Worker); err != nil {
 		return fmt.Errorf("pipeline %s: claim its partitions: %w", p.Pipeline, err)
 	}
+	e.renewed = time.Now()
 	snap, err := e.opts.Store.Load(ctx, p.Pipeline)
 	if err != nil {
 		return fmt.Errorf("pipeline %s: load its state: %w", p.Pipeline, err)
+	}
+	e.opened(snap)
+	if err := e.recall(ctx); err != nil {
+		return err
 	}
 	if e.source, err = e.opts.Source(ctx, snap); err != nil {
 		return fmt.Errorf("pipeline %s: %w", p.Pipeline, err)
@@ -266,7 +278,6 @@ func (e *Engine) load(ctx context.Context) error {
 		}
 	}
 	e.mu.Lock()
-	e.pipeline = p
 	for _, t := range snap.Tables {
 		e.tables[t.Name] = t
 	}

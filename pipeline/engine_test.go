@@ -24,7 +24,9 @@ import (
 
 func TestMain(m *testing.M) {
 	// Spanner's client library starts this one when it is imported, and it never ends.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+		// It also asks for a metadata server, and keeps the connection idle for a while.
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
 var testConfig = state.Config{

@@ -9,6 +9,7 @@ import (
 const (
 	pipelinesTable    = "spanledger_pipelines"
 	incarnationsTable = "spanledger_incarnations"
+	gapsTable         = "spanledger_gaps"
 	workersTable      = "spanledger_workers"
 	partitionsTable   = "spanledger_partitions"
 	partitionsByState = "spanledger_partitions_by_state"

@@ -6,5 +6,8 @@
 // What an update may change is decided in one place, rows.apply, for both forms: fencing (I4), children before their parent's
 // finish (I3), checkpoints that never go back (I5). Spanner's tables are in tables.sql; DDL returns the statements.
 //
+// A pipeline's life is a row of incarnations: Reopen ends one and opens the next in one transaction that fences every worker
+// (I4), and between the two a Gap says what may be missing in every sink, and why.
+//
 // The package knows neither the reader nor the sinks.
 package state

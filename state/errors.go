@@ -21,8 +21,9 @@ type MismatchError struct {
 
 // Error says what differs and what to do.
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("pipeline %s: its stored %s is %q but the configuration says %q: nothing was read; "+
-		"use another pipeline name, or open a new incarnation of this one", e.Pipeline, e.Field, e.Stored, e.Configured)
+	return fmt.Sprintf("pipeline %s: its stored %s is %q but the configuration says %q: nothing was read; use another pipeline name, or "+
+		"open a new incarnation of this one with 'spanledger pipeline restart', which says first what that loses and repeats",
+		e.Pipeline, e.Field, e.Stored, e.Configured)
 }
 
 // ErrNoPipeline is wrapped by the errors of all methods but Open for a pipeline that is not stored.
@@ -75,6 +76,9 @@ func isOurs(err error) bool {
 		return true
 	}
 	if _, ok := errors.AsType[*TooLargeError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*IncarnationError](err); ok {
 		return true
 	}
 	return errors.Is(err, ErrNoPipeline)

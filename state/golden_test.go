@@ -72,10 +72,14 @@ func testForms(t *testing.T, c *spanner.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Break(t.Context(), "forms", 1, state.Gap{Reason: state.Expired, Detail: "what was answered", From: 1_700_000_000_000_009}); err != nil {
+		t.Fatal(err)
+	}
 	var out strings.Builder
 	for _, table := range []struct{ name, columns string }{
 		{"pipelines", "pipeline incarnation epoch claim_worker claim_epoch"},
 		{"incarnations", "pipeline incarnation source_database stream identity config_digest start_time reason"},
+		{"gaps", "pipeline incarnation reason detail from_time to_time snapshot"},
 		{"workers", "pipeline worker epoch"},
 		{"partitions", "pipeline incarnation token parents start_time end_time state owner epoch"},
 		{"progress", "pipeline incarnation token sink through_time chains"},

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/spanledger/spanledger/change"
 )
@@ -21,6 +22,8 @@ type Memory struct {
 type memoryPipeline struct {
 	config Config
 	*rows
+	history []Incarnation
+	workers map[string]Worker
 }
 
 var _ Store = (*Memory)(nil)
@@ -40,8 +43,9 @@ func (m *Memory) Open(ctx context.Context, c Config) (Pipeline, error) {
 	defer m.mu.Unlock()
 	p, ok := m.pipelines[c.Pipeline]
 	if !ok {
-		p = &memoryPipeline{c, newRows()}
+		p = &memoryPipeline{config: c, rows: newRows(), workers: map[string]Worker{}}
 		p.head.incarnation = 1
+		p.history = []Incarnation{{Config: c, Number: 1, Reason: First, Opened: time.Now().UTC()}}
 		m.pipelines[c.Pipeline] = p
 		return Pipeline{Config: c, Incarnation: 1, Created: true}, nil
 	}
@@ -66,6 +70,9 @@ func (m *Memory) Claim(ctx context.Context, pipeline, worker string) (Lease, err
 		return Lease{}, err
 	}
 	p.claim(worker)
+	now := time.Now().UTC()
+	clear(p.workers) // the workers before own nothing any more
+	p.workers[worker] = Worker{Name: worker, Epoch: p.head.claimEpoch, Started: now, Seen: now}
 	return Lease{Pipeline: pipeline, Incarnation: p.head.incarnation, Worker: worker, Epoch: p.head.claimEpoch}, nil
 }
 

@@ -29,6 +29,11 @@ type head struct {
 	claimEpoch  int64
 }
 
+// next is the head of the next incarnation: nobody holds it, and no lease of before is current (I4).
+func (h head) next() head {
+	return head{incarnation: h.incarnation + 1, epoch: h.epoch + 1, claimEpoch: h.epoch + 1}
+}
+
 // write says what a transaction must do with a row.
 type write uint8
 

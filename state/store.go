@@ -9,6 +9,8 @@ import (
 // Store keeps a pipeline's state. Its methods may be called from several goroutines. All of them return an error that
 // wraps the context's when it ends first.
 type Store interface {
+	Incarnations
+
 	// Open returns the pipeline named in c, made in its first incarnation if there is none. It is a *MismatchError when the
 	// pipeline there reads another database or stream or has another config digest: an operator must open a new incarnation.
 	Open(ctx context.Context, c Config) (Pipeline, error)

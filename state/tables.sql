@@ -28,6 +28,21 @@ CREATE TABLE IF NOT EXISTS spanledger_incarnations (
 ) PRIMARY KEY (pipeline, incarnation),
   INTERLEAVE IN PARENT spanledger_pipelines ON DELETE CASCADE;
 
+-- The break that ended an incarnation: changes committed from from_time to to_time may be missing in every sink. to_time is
+-- NULL until the next incarnation is opened.
+CREATE TABLE IF NOT EXISTS spanledger_gaps (
+  pipeline STRING(64) NOT NULL,
+  incarnation INT64 NOT NULL,
+  reason STRING(32) NOT NULL,
+  detail STRING(MAX) NOT NULL,
+  from_time TIMESTAMP NOT NULL,
+  to_time TIMESTAMP,
+  snapshot BOOL NOT NULL,
+  found_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  closed_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (pipeline, incarnation),
+  INTERLEAVE IN PARENT spanledger_pipelines ON DELETE CASCADE;
+
 -- The leases: one row and one renewal a worker. Apart from the pipeline's row, which a renewal must not lock.
 CREATE TABLE IF NOT EXISTS spanledger_workers (
   pipeline STRING(64) NOT NULL,

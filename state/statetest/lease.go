@@ -3,6 +3,7 @@ package statetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -96,7 +97,9 @@ func testNoPipeline(t *testing.T, open func(t *testing.T) state.Store) {
 	_, load := store.Load(t.Context(), name)
 	_, commit := store.Commit(t.Context(), state.Lease{Pipeline: name, Incarnation: 1, Worker: "w", Epoch: 1}, []state.Update{{Children: children(1, nil, "a")}})
 	segments := store.Segments(t.Context(), name, "s", func(change.Segment) error { return nil })
-	for what, err := range map[string]error{"Claim": claim, "Load": load, "Commit": commit, "Segments": segments} {
+	all := incarnationCalls(t.Context(), store, state.Config{Pipeline: name, Database: "d", Stream: "s", Start: 1}, state.Lease{Pipeline: name, Incarnation: 1, Worker: "w", Epoch: 1})
+	maps.Copy(all, map[string]error{"Claim": claim, "Load": load, "Commit": commit, "Segments": segments})
+	for what, err := range all {
 		if !errors.Is(err, state.ErrNoPipeline) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s of a pipeline that is not there: %v", what, err)
 		}
@@ -113,7 +116,10 @@ func testContext(t *testing.T, open func(t *testing.T) state.Store) {
 	_, commit := h.store.Commit(ctx, h.lease, []state.Update{{Token: "a", Progress: through("s", 200)}})
 	_, nothing := h.store.Commit(ctx, h.lease, nil)
 	segments := h.store.Segments(ctx, h.Pipeline, "s", func(change.Segment) error { return nil })
-	for what, err := range map[string]error{"Open": opened, "Claim": claim, "Load": load, "Commit": commit, "Commit of nothing": nothing, "Segments": segments} {
+	all := incarnationCalls(ctx, h.store, h.Config, h.lease)
+	_, list := h.store.Pipelines(ctx)
+	maps.Copy(all, map[string]error{"Open": opened, "Claim": claim, "Load": load, "Commit": commit, "Commit of nothing": nothing, "Segments": segments, "Pipelines": list})
+	for what, err := range all {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with a cancelled context: %v", what, err)
 		}

@@ -21,7 +21,9 @@ func Model(t *testing.T, store state.Store, ops int) {
 		}
 		m := &model{pipeline: state.Pipeline{Config: c, Incarnation: 1}}
 		for range rapid.IntRange(1, ops).Draw(t, "ops") {
-			if m.epoch == 0 || rapid.IntRange(0, 5).Draw(t, "op") == 0 {
+			if op := rapid.IntRange(0, 11).Draw(t, "op"); op == 11 {
+				m.reopen(t, store)
+			} else if len(m.leases) == 0 || op < 2 {
 				worker := rapid.SampledFrom([]string{"w1", "w2"}).Draw(t, "worker")
 				l, err := store.Claim(t.Context(), c.Pipeline, worker)
 				if want := m.claim(worker); err != nil || l != want {
@@ -48,9 +50,22 @@ type model struct {
 
 func (m *model) claim(worker string) state.Lease {
 	m.epoch++
-	l := state.Lease{Pipeline: m.pipeline.Config.Pipeline, Incarnation: 1, Worker: worker, Epoch: m.epoch}
+	l := state.Lease{Pipeline: m.pipeline.Config.Pipeline, Incarnation: m.pipeline.Incarnation, Worker: worker, Epoch: m.epoch}
 	m.leases = append(m.leases, l)
 	return l
+}
+
+// reopen opens a new incarnation: from then on all leases are a zombie's, until the next claim.
+func (m *model) reopen(t *rapid.T, store state.Store) {
+	c := m.pipeline.Config
+	c.Start++
+	p, err := store.Reopen(t.Context(), c, state.Restart{Incarnation: m.pipeline.Incarnation, Reason: state.Requested})
+	m.pipeline = state.Pipeline{Config: c, Incarnation: m.pipeline.Incarnation + 1}
+	if err != nil || p != m.pipeline {
+		t.Fatalf("reopen: %+v, %v, want %+v", p, err, m.pipeline)
+	}
+	m.epoch++
+	m.partitions, m.progress = nil, nil
 }
 
 var modelTokens = []string{"a", "b", "c", "d", "e", "f"}

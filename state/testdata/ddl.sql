@@ -20,6 +20,19 @@ CREATE TABLE IF NOT EXISTS spanledger_incarnations (
 ) PRIMARY KEY (pipeline, incarnation),
   INTERLEAVE IN PARENT spanledger_pipelines ON DELETE CASCADE;
 
+CREATE TABLE IF NOT EXISTS spanledger_gaps (
+  pipeline STRING(64) NOT NULL,
+  incarnation INT64 NOT NULL,
+  reason STRING(32) NOT NULL,
+  detail STRING(MAX) NOT NULL,
+  from_time TIMESTAMP NOT NULL,
+  to_time TIMESTAMP,
+  snapshot BOOL NOT NULL,
+  found_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  closed_at TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (pipeline, incarnation),
+  INTERLEAVE IN PARENT spanledger_pipelines ON DELETE CASCADE;
+
 CREATE TABLE IF NOT EXISTS spanledger_workers (
   pipeline STRING(64) NOT NULL,
   worker STRING(512) NOT NULL,
