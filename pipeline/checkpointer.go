@@ -24,7 +24,7 @@ func (e *Engine) checkpointLoop() {
 		case <-e.poke:
 		}
 		e.storeProgress(e.soft)
-		if e.graph.Watermark() == change.MaxTimestamp {
+		if e.graph.Watermark() == change.MaxTimestamp && !e.takesSnapshots() {
 			e.stopSoft(errFinished)
 			return
 		}
@@ -55,15 +55,7 @@ func (e *Engine) storeProgress(ctx context.Context) {
 		}
 		e.stats.checkpointFailures.Add(1)
 		e.opts.Observer.CheckpointFailed(err)
-		if fenced, ok := errors.AsType[*FencedError](err); ok {
-			// I4: another worker owns the partitions; from here on this one must not deliver.
-			e.fail(fenced)
-			e.stopHard(fenced)
-			return
-		}
-		if _, ok := errors.AsType[*state.TooLargeError](err); ok || errors.Is(err, state.ErrNoPipeline) {
-			// I11: no try can be better than this one, and changes would pile up behind it.
-			e.fail(fmt.Errorf("pipeline %s: the checkpoint can never be stored: %w", e.opts.Config.Pipeline, err))
+		if e.commitFailed(err) {
 			return
 		}
 		if ctx.Err() != nil {
@@ -78,6 +70,22 @@ func (e *Engine) storeProgress(ctx context.Context) {
 	}
 }
 
+// commitFailed stops the engine if no try of storing can be better than the one that failed.
+func (e *Engine) commitFailed(err error) bool {
+	if fenced, ok := errors.AsType[*FencedError](err); ok {
+		// I4: another worker owns the partitions; from here on this one must not deliver.
+		e.fail(fenced)
+		e.stopHard(fenced)
+		return true
+	}
+	if _, ok := errors.AsType[*state.TooLargeError](err); ok || errors.Is(err, state.ErrNoPipeline) {
+		// I11: changes would pile up behind it.
+		e.fail(fmt.Errorf("pipeline %s: the checkpoint can never be stored: %w", e.opts.Config.Pipeline, err))
+		return true
+	}
+	return false
+}
+
 // collect adds to pending what has changed since the last time. A partition already pending is taken again only once that
 // update is stored, so that the updates of one partition stay in order.
 func (e *Engine) collect() {
@@ -89,6 +97,10 @@ func (e *Engine) collect() {
 	for _, p := range e.running {
 		running = append(running, p)
 	}
+	snapshots := make([]*tableSnapshot, 0, len(e.snapshots))
+	for _, s := range e.snapshots {
+		snapshots = append(snapshots, s)
+	}
 	if len(e.newTables) > 0 {
 		e.pending = append(e.pending, state.Update{Tables: e.newTables})
 		e.newTables = nil
@@ -96,6 +108,11 @@ func (e *Engine) collect() {
 	e.mu.Unlock()
 	for _, p := range running {
 		if u, ok := p.collect(); ok {
+			e.pending = appendSplit(e.pending, u)
+		}
+	}
+	for _, s := range snapshots {
+		if u, ok := s.collect(); ok {
 			e.pending = appendSplit(e.pending, u)
 		}
 	}
@@ -124,6 +141,7 @@ func (e *Engine) committed() {
 		}
 		p := e.partition(u.Token)
 		if p == nil {
+			e.committedSnapshot(u)
 			continue
 		}
 		e.graph.Promise(u.Token, p.committed(u))

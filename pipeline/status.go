@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/state"
 )
 
 // Observer is told what an engine does as it happens, for measures that Status cannot give. Its methods are called from
@@ -81,6 +83,9 @@ type Status struct {
 	BudgetFull              bool
 
 	Sinks []SinkStatus
+	// Snapshots are those asked for and being taken, by number, and before them the last ones that ended in this engine's
+	// time. Their Chunks are left out.
+	Snapshots []state.TableSnapshot
 }
 
 // SinkStatus is one sink's part of Status.
@@ -168,7 +173,18 @@ func (e *Engine) Status() Status {
 			heard = h
 		}
 	}
+	s.Snapshots = slices.Clone(e.lastSnapshots)
+	running := make([]*tableSnapshot, 0, len(e.snapshots))
+	for _, t := range e.snapshots {
+		running = append(running, t)
+	}
 	e.mu.Unlock()
+	first := len(s.Snapshots)
+	for _, t := range running {
+		s.Snapshots = append(s.Snapshots, t.copyRow())
+		s.Snapshots[len(s.Snapshots)-1].Chunks = nil
+	}
+	slices.SortFunc(s.Snapshots[first:], func(a, b state.TableSnapshot) int { return int(a.Number - b.Number) })
 	s.Heard = instant(heard)
 	s.BudgetUsed, s.BudgetWaiting = e.budget.inUse()
 	s.BudgetFull = s.BudgetWaiting > 0

@@ -224,7 +224,7 @@ func (r *rows) snapshot(p Pipeline) Snapshot {
 	}
 	s := Snapshot{Pipeline: p}
 	for _, token := range slices.Sorted(maps.Keys(needed)) {
-		if row, ok := r.partitions[token]; ok {
+		if row, ok := r.partitions[token]; ok && !IsSnapshotToken(token) {
 			part := row.Partition
 			part.Parents = slices.Clone(part.Parents)
 			if part.State == Open {

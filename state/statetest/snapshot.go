@@ -88,6 +88,10 @@ func testSnapshotsAtStart(t *testing.T, open func(t *testing.T) state.Store) {
 	if got := h.progress(state.SnapshotToken("u", 2), "s").Through; got != 150 {
 		t.Errorf("progress %d", got)
 	}
+	// But it is none of the stream's.
+	if got := h.tokens(); len(got) != 1 || got[0] != "a" {
+		t.Errorf("partitions %q", got)
+	}
 }
 
 func testSnapshotsRefused(t *testing.T, open func(t *testing.T) state.Store) {
