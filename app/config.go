@@ -198,7 +198,7 @@ func (d *decoder) archives(configs []PipelineConfig) {
 func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {
 	c := PipelineConfig{
 		Name: f.Name, Database: f.Source.Database, Stream: f.Source.Stream, StateDatabase: f.State.Database,
-		Start: f.Source.Start.at, Earliest: f.Source.Start.earliest, Heartbeat: time.Duration(f.Source.Heartbeat),
+		Start: f.Source.Start.at, Earliest: f.Source.Start.earliest, Snapshot: f.Source.Start.snapshot, Heartbeat: time.Duration(f.Source.Heartbeat),
 		BudgetBytes: int(f.Budget), CheckpointEvery: time.Duration(f.CheckpointEvery), DrainTimeout: time.Duration(f.DrainTimeout), Order: pipeline.Order(f.Order),
 		Filter: filter.Options{
 			Tables: filter.Names(f.Filter.Tables), Operations: f.Filter.Operations, Tags: filter.Names(f.Filter.Tags),

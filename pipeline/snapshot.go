@@ -437,6 +437,8 @@ func (s *tableSnapshot) hand(p piece) {
 		h.overdrawn = &s.overdrawn
 	}
 	e.toLanes(s.partition, f, h)
+	e.stats.snapshotRows.Add(int64(len(rows)))
+	e.stats.snapshotDropped.Add(int64(len(p.rows) - len(rows)))
 	e.passed(p.watch)
 }
 

@@ -83,6 +83,9 @@ type Status struct {
 	BudgetFull              bool
 
 	Sinks []SinkStatus
+	// SnapshotRows counts the rows of snapshots handed to the sinks, SnapshotDropped those left out because a newer change was on
+	// its way.
+	SnapshotRows, SnapshotDropped int64
 	// Snapshots are those asked for and being taken, by number, and before them the last ones that ended in this engine's
 	// time. Their Chunks are left out.
 	Snapshots []state.TableSnapshot
@@ -119,6 +122,7 @@ type stats struct {
 	filtered                        atomic.Int64
 	checkpoints, checkpointFailures atomic.Int64
 	checkpointed                    atomic.Int64 // Unix microseconds
+	snapshotRows, snapshotDropped   atomic.Int64
 }
 
 func (s *stats) frame(f *change.Frame) {
@@ -164,6 +168,7 @@ func (e *Engine) Status() Status {
 		Read: e.read.Load(), ReadBytes: e.stats.readBytes.Load(), Filtered: e.stats.filtered.Load(), Frames: e.stats.frames.Load(), Heartbeats: e.stats.heartbeats.Load(),
 		Checkpoints: e.stats.checkpoints.Load(), CheckpointFailures: e.stats.checkpointFailures.Load(),
 		Checkpointed: instant(e.stats.checkpointed.Load()), BudgetBytes: e.opts.BudgetBytes,
+		SnapshotRows: e.stats.snapshotRows.Load(), SnapshotDropped: e.stats.snapshotDropped.Load(),
 	}
 	var heard int64
 	e.mu.Lock()

@@ -67,6 +67,18 @@ func (s *TableSnapshot) Unfinished() bool {
 	return s.State == SnapshotWaiting || s.State == SnapshotRunning
 }
 
+// Percent is how much of the table was handed on or left out; false where that cannot be told. The number of rows is that of
+// the start, so it is an estimate.
+func (s *TableSnapshot) Percent() (float64, bool) {
+	switch {
+	case s.State == SnapshotDone:
+		return 100, true
+	case s.Total == 0 || s.State != SnapshotRunning:
+		return 0, false
+	}
+	return min(100*float64(s.Rows+s.Dropped)/float64(s.Total), 99.9), true
+}
+
 // clone copies a snapshot with all it refers to.
 func (s TableSnapshot) clone() TableSnapshot {
 	s.Chunks = slices.Clone(s.Chunks)
