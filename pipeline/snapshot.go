@@ -275,7 +275,7 @@ func (s *tableSnapshot) read(pieces chan<- piece) {
 	anew := false
 	for _, p := range s.recovered {
 		p = s.again(p, floor, anew)
-		anew = p.anew // the timestamps of chunks only grow
+		anew = p.anew
 		floor = max(floor, p.at)
 		if !s.send(pieces, p) {
 			return
@@ -351,10 +351,16 @@ func (s *tableSnapshot) again(p piece, floor change.Timestamp, anew bool) piece 
 			"reach sinks that had them already a second time, at a later position; a longer version_retention_period prevents that",
 			"table", row.Table, "rows", p.stored.Rows, "read_at", p.stored.At, "error", got.err)
 	}
+	// The timestamps of chunks only grow, so those behind it are read anew as well: nothing need wait for them, and nothing may,
+	// for this one waits for the stream to come to the present.
+	for _, other := range s.recovered {
+		if other.at >= p.at {
+			e.passed(other.watch)
+		}
+	}
 	r.At, r.Floor = 0, max(p.stored.At, floor)
 	got := s.next(r)
 	got.stored, got.anew, got.last = p.stored, true, p.stored.Through
-	e.passed(p.watch)
 	return got
 }
 

@@ -54,7 +54,7 @@ func testForms(t *testing.T, c *spanner.Client) {
 		{Snapshots: []state.TableSnapshot{{Table: "orders", From: `["a"]`, To: `["b"]`, State: state.SnapshotWaiting}}},
 		{Snapshots: []state.TableSnapshot{{Number: 1, Table: "orders", From: `["a"]`, To: `["b"]`, State: state.SnapshotRunning, Cursor: `["k"]`, Read: true,
 			Chunks: []state.SnapshotChunk{{At: 1_700_000_000_000_005, After: `["ab"]`, Through: `["k"]`, Dropped: []string{`["b"]`}, Rows: 3}},
-			Total: 9, Rows: 3, Dropped: 1, Anew: 2}}},
+			Total:  9, Rows: 3, Dropped: 1, Anew: 2}}},
 		{
 			Token: "a", Children: []change.Partition{{Token: "b", Parents: []string{"a", "z"}, Start: 1_700_000_000_000_009}},
 			Finished: true, End: 1_700_000_000_000_009,

@@ -110,7 +110,7 @@ type ChainEnd struct {
 
 // Snapshot is a pipeline's whole state.
 type Snapshot struct {
-	Pipeline   Pipeline
+	Pipeline Pipeline
 	// Partitions are the change stream's. Progress is theirs and the unfinished snapshots'.
 	Partitions []Partition
 	Progress   []Progress
