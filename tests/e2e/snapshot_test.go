@@ -149,9 +149,9 @@ func (s *stock) engine(start change.Timestamp, step func()) *pipeline.Engine {
 	s.Helper()
 	var reader *changestream.Reader
 	hook := func(context.Context, *sinks.Batch) error { step(); return nil }
-	o := gcssink.DefaultOptions()
+	var o gcssink.Options
 	o.Bucket, o.Database, o.Stream, o.Identity, o.Pipeline, o.Endpoint = "stock", stockDatabase, "StockChanges", "1", "stock", "http://"+s.bucket.Addr()
-	o.MaxDelay = gcssink.Duration(100 * time.Millisecond)
+	o.MaxDelay = "100ms"
 	files, err := gcssink.New("archive", o)
 	s.must(err)
 	order, chunk := pipeline.OrderKey, 12
@@ -358,7 +358,7 @@ func (s *stock) check() {
 // archived reads the whole archive, by its chains.
 func (s *stock) archived() (list []change.Change) {
 	s.Helper()
-	o := gcssink.DefaultOptions()
+	var o gcssink.Options
 	o.Bucket, o.Database, o.Stream, o.Identity, o.Pipeline, o.Endpoint = "stock", stockDatabase, "StockChanges", "1", "stock", "http://"+s.bucket.Addr()
 	sink, err := gcssink.New("reader", o)
 	s.must(err)
