@@ -514,6 +514,10 @@ func (e *Engine) passed(w *watch) {
 
 // closeLanes sends what the snapshot's own lanes hold without waiting for more.
 func (s *tableSnapshot) closeLanes() {
+	if q := s.engine.sequencer; q != nil {
+		q.mu.Lock() // whoever releases may be making a lane
+		defer q.mu.Unlock()
+	}
 	for _, pr := range s.progress {
 		pr.sink.closeLanes(pr)
 	}
