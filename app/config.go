@@ -211,7 +211,8 @@ func (d *decoder) archives(configs []PipelineConfig) {
 func (d *decoder) pipeline(f *filePipeline, at string) PipelineConfig {
 	c := PipelineConfig{
 		Name: f.Name, Database: f.Source.Database, Stream: f.Source.Stream, StateDatabase: f.State.Database,
-		Start: f.Source.Start.at, Earliest: f.Source.Start.earliest, End: change.Timestamp(f.Source.End), Heartbeat: time.Duration(f.Source.Heartbeat),
+		Start: f.Source.Start.at, Earliest: f.Source.Start.earliest, Snapshot: f.Source.Start.snapshot, End: change.Timestamp(f.Source.End),
+		Heartbeat:   time.Duration(f.Source.Heartbeat),
 		BudgetBytes: int(f.Budget), CheckpointEvery: time.Duration(f.CheckpointEvery), DrainTimeout: time.Duration(f.DrainTimeout), Order: pipeline.Order(f.Order),
 		Filter: filter.Options{
 			Tables: filter.Names(f.Filter.Tables), Operations: f.Filter.Operations, Tags: filter.Names(f.Filter.Tags),

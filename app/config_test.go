@@ -76,7 +76,7 @@ func TestConfigErrors(t *testing.T) {
 		"budget":            {with("    sinks:", "    budget: lots\n    sinks:"), []string{"f.yaml:5:13: budget: want a size"}},
 		"small budget":      {with("    sinks:", "    budget: 10\n    sinks:"), []string{"f.yaml:5:5: budget is 10 bytes"}},
 		"duration":          {with("    sinks:", "    drain_timeout: 5\n    sinks:"), []string{"f.yaml:5:20: drain_timeout: want a duration"}},
-		"start":             {with("stream: changes", "stream: changes, start: tomorrow"), []string{"start: want now, earliest or a time"}},
+		"start":             {with("stream: changes", "stream: changes, start: tomorrow"), []string{"start: want now, earliest, snapshot or a time"}},
 		"order":             {with("    sinks:", "    order: random\n    sinks:"), []string{"f.yaml:5:5: order: \"random\": want key or commit"}},
 		"pipeline name":     {with("name: ledger", "name: Ledger!"), []string{"cannot be a pipeline's name"}},
 		"database":          {with("databases/ledger", "database/ledger"), []string{"f.yaml:3:14: database \"projects/p/instances/inst/database/ledger\": want projects/PROJECT"}},

@@ -51,8 +51,8 @@ func (v *byteSize) UnmarshalText(b []byte) error {
 
 // startAt is where a new pipeline begins.
 type startAt struct {
-	earliest bool
-	at       change.Timestamp // 0 is now
+	earliest, snapshot bool
+	at                 change.Timestamp // 0 is now
 }
 
 func (v *startAt) UnmarshalText(b []byte) error {
@@ -61,10 +61,12 @@ func (v *startAt) UnmarshalText(b []byte) error {
 		*v = startAt{}
 	case "earliest":
 		*v = startAt{earliest: true}
+	case "snapshot":
+		*v = startAt{snapshot: true}
 	default:
 		t, err := time.Parse(time.RFC3339Nano, s)
 		if err != nil || t.Year() < 2000 {
-			return fmt.Errorf("want now, earliest or a time such as 2026-01-02T15:04:05Z")
+			return fmt.Errorf("want now, earliest, snapshot or a time such as 2026-01-02T15:04:05Z")
 		}
 		v.at = change.TimestampOf(t)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/changestream"
+	"github.com/spanledger/spanledger/changestream/snapshot"
 	"github.com/spanledger/spanledger/ops/metrics"
 	"github.com/spanledger/spanledger/pipeline"
 	"github.com/spanledger/spanledger/pipeline/filter"
@@ -32,10 +33,10 @@ type PipelineConfig struct {
 	Name string
 	// Database and Stream are what is read, StateDatabase is where the state is kept; full database names.
 	Database, Stream, StateDatabase string
-	// Start is where a new pipeline begins; zero is now. Earliest begins where the change stream's memory does. Neither has an
-	// effect on a pipeline that has begun.
-	Start    change.Timestamp
-	Earliest bool
+	// Start is where a new pipeline begins; zero is now. Earliest begins where the change stream's memory does. Snapshot begins
+	// now and takes the rows that the watched tables hold. None has an effect on a pipeline that has begun.
+	Start              change.Timestamp
+	Earliest, Snapshot bool
 	// End is the last commit timestamp to deliver, inclusive; zero goes on for ever. It may be changed or left out later: the
 	// pipeline goes on from where it ended.
 	End change.Timestamp
@@ -144,7 +145,7 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	if err := e.checkFilter(ctx, c, begun.IsZero(), log); err != nil {
 		return nil, err
 	}
-	opts.Config = state.Config{Pipeline: c.Name, Database: c.Database, Stream: c.Stream, Digest: digest(c)}
+	opts.Config = state.Config{Pipeline: c.Name, Database: c.Database, Stream: c.Stream, Digest: digest(c), Snapshot: c.Snapshot}
 	if opts.Config.Identity, err = e.identity(ctx, source); err != nil {
 		return nil, err
 	}
@@ -157,6 +158,15 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	if opts.Sinks, err = newSinks(ctx, c, opts.Config, store, client, begun); err != nil {
 		return nil, err
 	}
+	var reader *changestream.Reader
+	opts.Rows = func(context.Context) (pipeline.Rows, error) {
+		rows, err := e.spannerClient(ctx, c.Database)
+		if err != nil {
+			return nil, err
+		}
+		p.close = append(p.close, func() error { rows.Close(); return nil })
+		return snapshot.New(rows, reader, "spanledger="+c.Name), nil
+	}
 	opts.Source = func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
 		o := c.readerOptions(e, log)
 		o.End, o.Tables, o.OnRetry, o.Budget = c.End, snap.Tables, c.Metrics.ReaderRetried, p.Engine.Budget()
@@ -164,7 +174,7 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		if err != nil {
 			return nil, err
 		}
-		p.close = append(p.close, r.Close)
+		p.close, reader = append(p.close, r.Close), r
 		retention, err := r.Info().RetentionPeriod()
 		if err != nil {
 			return nil, err

@@ -131,7 +131,7 @@ func Restart(ctx context.Context, o RestartOptions) (*RestartPlan, error) {
 		}
 	}
 	_, err = store.Reopen(ctx, p.stored, state.Restart{
-		Incarnation: p.Ends, Reason: p.Reason, Detail: p.Detail, Through: p.Through, Snapshot: o.From.kind == "snapshot",
+		Incarnation: p.Ends, Reason: p.Reason, Detail: p.Detail, Through: p.Through,
 	})
 	p.Done = err == nil
 	return p, err
@@ -139,9 +139,6 @@ func Restart(ctx context.Context, o RestartOptions) (*RestartPlan, error) {
 
 // planRestart finds out what a restart does, and changes nothing.
 func (e Endpoints) planRestart(ctx context.Context, store state.Store, c PipelineConfig, o RestartOptions) (*RestartPlan, error) {
-	if o.From.kind == "snapshot" {
-		return nil, errors.New("a start with a snapshot is not supported yet: begin from now, earliest or a timestamp")
-	}
 	h, err := store.History(ctx, c.Name)
 	if err != nil {
 		return nil, err
@@ -161,7 +158,7 @@ func (e Endpoints) planRestart(ctx context.Context, store state.Store, c Pipelin
 	if err != nil {
 		return nil, err
 	}
-	p.stored = state.Config{Pipeline: c.Name, Database: c.Database, Stream: c.Stream, Digest: digest(c)}
+	p.stored = state.Config{Pipeline: c.Name, Database: c.Database, Stream: c.Stream, Digest: digest(c), Snapshot: o.From.kind == "snapshot"}
 	if p.stored.Identity, err = e.identity(ctx, n); err != nil {
 		return nil, err
 	}

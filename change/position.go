@@ -2,6 +2,8 @@ package change
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,7 +16,8 @@ type Position struct {
 	// Commit is the commit timestamp.
 	Commit Timestamp
 	// Snapshot marks a row taken by a snapshot at Commit: it comes after every change committed at Commit. Its
-	// Transaction is the table's name and its Sequence the row's key, so that snapshot rows have an order of their own.
+	// Transaction is the table's name and its Sequence the row's key, so that snapshot rows have an order of their own; see
+	// SnapshotPosition.
 	Snapshot bool
 	// Transaction is the server transaction id, opaque; ids compare by length, then by bytes.
 	Transaction string
@@ -22,6 +25,19 @@ type Position struct {
 	Sequence string
 	// Mod is the number of the row's entry in its record, from 0.
 	Mod int32
+}
+
+// maxSnapshotKey bounds the key in a snapshot row's position: positions are part of names and keys, which have bounds too.
+const maxSnapshotKey = 256
+
+// SnapshotPosition is the position of a row that a snapshot took at commit. key is the row's key in one canonical form; of a
+// long one the position has the SHA-256, so the order of a snapshot's rows is fixed but not that of their keys.
+func SnapshotPosition(commit Timestamp, table, key string) Position {
+	if len(key) > maxSnapshotKey {
+		sum := sha256.Sum256([]byte(key))
+		key = "sha256:" + hex.EncodeToString(sum[:])
+	}
+	return Position{Commit: commit, Snapshot: true, Transaction: table, Sequence: key}
 }
 
 // Compare orders positions: -1 when p comes before q, 0 when they are the same, +1 when p comes after q.

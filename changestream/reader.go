@@ -52,5 +52,11 @@ func (r *Reader) Info() Info { return r.info }
 // The tables seen in changes so far and those seeded by New are in it.
 func (r *Reader) Tables() []*change.Table { return r.unions.newest() }
 
+// Table answers the version of a table's schema union that rows read in another way than by the stream belong to: the
+// newest that has all these columns with their types and this key, made if there is none.
+func (r *Reader) Table(name string, columns []change.Column) *change.Table {
+	return r.unions.table(name, columns)
+}
+
 // Close ends the connections. Reads still running fail.
 func (r *Reader) Close() error { return r.conns.close() }

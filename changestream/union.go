@@ -154,6 +154,24 @@ func (u *unions) seedTable(table string, columns []change.Column) {
 	u.resolve(table, columns)
 }
 
+// table answers the newest version of a table that has all these columns, made if there is none.
+func (u *unions) table(name string, columns []change.Column) *change.Table {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	t, isNew := u.resolve(name, columns)
+	if isNew {
+		u.forgetShapes(name)
+	}
+	return t
+}
+
+// forgetShapes makes shapes of a table's older versions be resolved again, to the newest version that has their types.
+func (u *unions) forgetShapes(table string) {
+	next := maps.Clone(*u.shapes.Load())
+	maps.DeleteFunc(next, func(_ uint64, s *shape) bool { return s.table.Name == table })
+	u.shapes.Store(&next)
+}
+
 func fits(t *change.Table, columns []change.Column) bool {
 	keys := 0
 	for _, c := range columns {

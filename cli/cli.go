@@ -111,7 +111,7 @@ Start with 'spanledger dev': it needs nothing but this program.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	root.PersistentFlags().String("log-level", "warn", "what to log on standard error: debug, info, warn or error")
-	root.AddCommand(devCommand(), emulatorCommand(), configCommand(), initCommand(), runCommand(), pipelineCommand(), tailCommand(), ingestCommand(), healthCommand())
+	root.AddCommand(devCommand(), emulatorCommand(), configCommand(), initCommand(), runCommand(), pipelineCommand(), snapshotCommand(), tailCommand(), ingestCommand(), healthCommand())
 	return root
 }
 

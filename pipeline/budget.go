@@ -37,6 +37,8 @@ type budget struct {
 	mu sync.Mutex
 	// used is what all hold, small the part of it held by partitions that hold no more than smallReserve.
 	used, small int
+	// beyond is what snapshots hold on top of max, which is nobody's to pay back.
+	beyond int
 	// queue has the *waiters in their order, fitting is how many of them ask for no more than max.
 	queue   list.List
 	fitting int
@@ -104,7 +106,7 @@ func (a *account) take(n int, ok bool) bool {
 }
 
 // fits reports whether there is room. What is larger than the whole budget passes when nothing else is held.
-func (b *budget) fits(n int) bool { return b.used+n <= b.max || b.used == 0 }
+func (b *budget) fits(n int) bool { return b.used+n <= b.max+b.beyond || b.used == 0 }
 
 // change counts bytes held, and of those bytes in frames; the caller holds the lock.
 func (b *budget) change(a *account, held, frames int) {
@@ -200,6 +202,15 @@ func (a *account) Adjust(n int) {
 	b.release(a, n < 0, false)
 }
 
+// exceed counts n bytes more, held on top of the budget, or for a negative n less: a snapshot's one chunk that may be. Those n
+// bytes come free with it, and not for others.
+func (a *account) exceed(n int) {
+	b := a.budget
+	b.mu.Lock()
+	b.beyond += n
+	b.mu.Unlock()
+}
+
 // release looks who may go on now that the account's partition has freed bytes, or the right to be beyond the budget. The
 // caller holds the lock, which it gives back.
 func (b *budget) release(a *account, freed, right bool) {
@@ -270,7 +281,7 @@ func (b *budget) moved() {
 		return
 	}
 	if !b.each {
-		owed := b.used - b.small - b.max
+		owed := b.used - b.small - b.max - b.beyond
 		if n := a.unread(); n > smallReserve {
 			owed -= n
 		}

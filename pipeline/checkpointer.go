@@ -25,7 +25,7 @@ func (e *Engine) checkpointLoop() {
 		}
 		e.storeProgress(e.soft)
 		e.renew(e.soft)
-		if w := e.graph.Watermark(); w == change.MaxTimestamp || e.opts.End != 0 && w >= e.opts.End {
+		if w := e.graph.Watermark(); (w == change.MaxTimestamp || e.opts.End != 0 && w >= e.opts.End) && !e.takesSnapshots() {
 			e.stopSoft(errFinished)
 			return
 		}
@@ -61,14 +61,7 @@ func (e *Engine) storeProgress(ctx context.Context) {
 		}
 		e.stats.checkpointFailures.Add(1)
 		e.opts.Observer.CheckpointFailed(err)
-		if fenced, ok := errors.AsType[*FencedError](err); ok {
-			// I4: another worker owns the partitions; from here on this one must not deliver.
-			e.fenced(fenced)
-			return
-		}
-		if _, ok := errors.AsType[*state.TooLargeError](err); ok || errors.Is(err, state.ErrNoPipeline) {
-			// I11: no try can be better than this one, and changes would pile up behind it.
-			e.fail(fmt.Errorf("pipeline %s: the checkpoint can never be stored: %w", e.opts.Config.Pipeline, err))
+		if e.commitFailed(err) {
 			return
 		}
 		if ctx.Err() != nil {
@@ -83,6 +76,21 @@ func (e *Engine) storeProgress(ctx context.Context) {
 	}
 }
 
+// commitFailed stops the engine if no try of storing can be better than the one that failed.
+func (e *Engine) commitFailed(err error) bool {
+	if fenced, ok := errors.AsType[*FencedError](err); ok {
+		// I4: another worker owns the partitions; from here on this one must not deliver.
+		e.fenced(fenced)
+		return true
+	}
+	if _, ok := errors.AsType[*state.TooLargeError](err); ok || errors.Is(err, state.ErrNoPipeline) {
+		// I11: changes would pile up behind it.
+		e.fail(fmt.Errorf("pipeline %s: the checkpoint can never be stored: %w", e.opts.Config.Pipeline, err))
+		return true
+	}
+	return false
+}
+
 // collect adds to pending what has changed since the last time. A partition already pending is taken again only once that
 // update is stored, so that the updates of one partition stay in order.
 func (e *Engine) collect() {
@@ -93,6 +101,10 @@ func (e *Engine) collect() {
 	running := make([]*partition, 0, len(e.running))
 	for _, p := range e.running {
 		running = append(running, p)
+	}
+	snapshots := make([]*tableSnapshot, 0, len(e.snapshots))
+	for _, s := range e.snapshots {
+		snapshots = append(snapshots, s)
 	}
 	if len(e.newTables) > 0 {
 		e.pending = append(e.pending, state.Update{Tables: e.newTables})
@@ -107,6 +119,11 @@ func (e *Engine) collect() {
 		}
 		if tell {
 			e.notes = append(e.notes, n)
+		}
+	}
+	for _, s := range snapshots {
+		if u, ok := s.collect(stored); ok {
+			e.pending = appendSplit(e.pending, u)
 		}
 	}
 }
@@ -146,6 +163,7 @@ func (e *Engine) committed() {
 		u := &e.pending[i]
 		p := e.partition(u.Token)
 		if p == nil {
+			e.committedSnapshot(u)
 			continue
 		}
 		p.committed(u)

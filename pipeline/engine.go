@@ -28,6 +28,11 @@ type Options struct {
 	Source func(context.Context, state.Snapshot) (Source, error)
 	// Sinks are the destinations, at least one. The engine opens and closes them.
 	Sinks []NamedSink
+	// Rows reads the source's tables for snapshots, once Source has answered; nil for a pipeline that takes none.
+	Rows func(context.Context) (Rows, error)
+	// SnapshotChunkRows and SnapshotChunkBytes bound a snapshot's chunk, which is held in memory whole; defaults 10,000 and
+	// 4 MiB. Each snapshot may hold one chunk beyond the budget, and four tables are taken at a time.
+	SnapshotChunkRows, SnapshotChunkBytes int
 	// Filter takes out of each frame what is not to be delivered, such as a *filter.Filter; nil delivers everything. It may
 	// only remove changes and columns: the frame's promises stay. Its error stops the pipeline. It is called concurrently.
 	Filter interface{ Apply(*change.Frame) error }
@@ -82,8 +87,11 @@ type Engine struct {
 	lowest             atomic.Int64 // how far the lowest partition was when last looked for; math.MaxInt64 for unknown
 	stats              stats
 
+	watches watches
+
 	// Owned by the goroutine of Run.
 	source   Source
+	rows     Rows // nil for none
 	lease    state.Lease
 	graph    *changestream.Graph
 	pending  []state.Update // taken from the partitions and not stored yet
@@ -103,6 +111,9 @@ type Engine struct {
 	newTables []*change.Table             // not stored yet
 	failure   error
 	watermark change.Timestamp
+	// snapshots are those not wholly durable, by number; lastSnapshots some that have ended.
+	snapshots     map[int64]*tableSnapshot
+	lastSnapshots []state.TableSnapshot
 }
 
 // New checks the options and makes an engine; it touches no network.
@@ -119,6 +130,12 @@ func New(opts Options) (*Engine, error) {
 	defaults(&opts.MaxBackoff, 30*time.Second)
 	if opts.BudgetBytes == 0 {
 		opts.BudgetBytes = 256 << 20
+	}
+	if opts.SnapshotChunkRows == 0 {
+		opts.SnapshotChunkRows = 10_000
+	}
+	if opts.SnapshotChunkBytes == 0 {
+		opts.SnapshotChunkBytes = 4 << 20
 	}
 	if opts.Order == "" {
 		opts.Order = OrderKey
@@ -140,20 +157,20 @@ func New(opts Options) (*Engine, error) {
 		return nil, errors.New("pipeline: Store and Source are required")
 	case len(opts.Sinks) == 0:
 		return nil, fmt.Errorf("pipeline %s: it has no sinks: name at least one", opts.Config.Pipeline)
-	case opts.BudgetBytes < 0 || opts.CheckpointEvery < 0 || opts.DrainTimeout < 0 || opts.OpenTimeout < 0 || opts.MinBackoff < 0 || opts.MaxBackoff < opts.MinBackoff:
+	case opts.BudgetBytes < 0 || opts.SnapshotChunkRows < 0 || opts.SnapshotChunkBytes < 0 || opts.CheckpointEvery < 0 || opts.DrainTimeout < 0 || opts.OpenTimeout < 0 || opts.MinBackoff < 0 || opts.MaxBackoff < opts.MinBackoff:
 		return nil, fmt.Errorf("pipeline %s: sizes and durations must not be negative, nor MaxBackoff below MinBackoff", opts.Config.Pipeline)
 	}
 	e := &Engine{
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
 		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
-		running: map[string]*partition{}, waiting: map[string]change.Timestamp{}, tables: map[string]*change.Table{},
+		running: map[string]*partition{}, waiting: map[string]change.Timestamp{}, tables: map[string]*change.Table{}, snapshots: map[int64]*tableSnapshot{},
 	}
 	e.budget = newBudget(opts.BudgetBytes, opts.Order == OrderCommit, e.closeLargest, e.lowestAccount)
 	e.hard, e.stopHard = context.WithCancelCause(context.Background())
 	e.soft, e.stopSoft = context.WithCancelCause(e.hard)
 	if opts.Order == OrderCommit {
-		e.sequencer = &sequencer{engine: e, held: map[*partition][]heldFrame{}}
+		e.sequencer = &sequencer{engine: e, held: map[*partition][]heldFrame{}, bounds: map[*watch]change.Timestamp{}}
 	}
 	names := map[string]bool{}
 	for _, s := range opts.Sinks {
@@ -211,6 +228,9 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	e.stats.phase.Store(int32(Running))
 	e.startPartitions()
+	if e.rows != nil {
+		e.readers.Go(e.followSnapshots)
+	}
 	close(e.ready)
 	e.publishWatermarks() // a sink that never works again has a lag too
 	e.checkpointLoop()
@@ -272,9 +292,17 @@ func (e *Engine) load(ctx context.Context) error {
 	if e.source, err = e.opts.Source(ctx, snap); err != nil {
 		return fmt.Errorf("pipeline %s: %w", p.Pipeline, err)
 	}
+	if e.opts.Rows != nil {
+		if e.rows, err = e.opts.Rows(ctx); err != nil {
+			return fmt.Errorf("pipeline %s: %w", p.Pipeline, err)
+		}
+	}
 	if len(snap.Partitions) == 0 {
 		if snap.Partitions, err = e.firstPartitions(ctx, p); err != nil {
 			return err
+		}
+		if snap.Snapshots, err = e.opts.Store.Snapshots(ctx, p.Pipeline, true); err != nil {
+			return fmt.Errorf("pipeline %s: load its snapshots: %w", p.Pipeline, err)
 		}
 	}
 	e.mu.Lock()
@@ -300,6 +328,7 @@ func (e *Engine) load(ctx context.Context) error {
 			e.graph.Promise(sp.Token, e.checkpoint(sp.Partition))
 		}
 	}
+	e.loadSnapshots(snap.Snapshots)
 	e.log.Info("pipeline opened", "incarnation", p.Incarnation, "partitions", len(snap.Partitions), "new", p.Created)
 	return nil
 }
@@ -313,7 +342,14 @@ func (e *Engine) firstPartitions(ctx context.Context, p state.Pipeline) ([]state
 	if len(first) == 0 {
 		return nil, fmt.Errorf("pipeline %s: the change stream has no partition at %s, which cannot be: check the stream's name", p.Pipeline, p.Start)
 	}
-	if err := e.commit(ctx, []state.Update{{Children: first}}); err != nil {
+	begin := state.Update{Children: first}
+	if p.Snapshot {
+		// I2: in the same transaction, or a crash in between would make it a start without a snapshot.
+		if begin.Snapshots, err = e.snapshotsOfAll(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.commit(ctx, []state.Update{begin}); err != nil {
 		return nil, fmt.Errorf("pipeline %s: store its first partitions: %w", p.Pipeline, err)
 	}
 	stored := make([]state.Partition, len(first))
@@ -385,14 +421,19 @@ func (e *Engine) startPartitions() {
 }
 
 func (e *Engine) newPartition(c change.Partition) *partition {
+	p := e.makePartition(c, e.checkpoint(c), e.progress[c.Token], e.loaded[c.Token])
+	delete(e.progress, c.Token)
+	return p
+}
+
+// makePartition makes a partition that is read from from on. inherited says that it existed before this engine.
+func (e *Engine) makePartition(c change.Partition, from change.Timestamp, stored []state.Progress, inherited bool) *partition {
 	p := &partition{Partition: c, limit: change.MaxTimestamp, account: e.budget.newAccount()}
 	p.heard.Store(time.Now().UnixMicro())
-	from := e.checkpoint(c)
 	p.through.Store(int64(from))
-	stored := e.progress[c.Token]
 	for _, s := range e.sinks {
 		// A sink without a checkpoint here, where others have one, is new: it begins where the partition is read from.
-		pr := &progress{sink: s, partition: p, skip: from, lanes: map[string]*lane{}, inherited: e.loaded[c.Token]}
+		pr := &progress{sink: s, partition: p, skip: from, lanes: map[string]*lane{}, inherited: inherited}
 		for _, st := range stored {
 			if st.Sink == s.name {
 				pr.skip, pr.ends, pr.listed = st.Through, st.Chains, true
@@ -402,15 +443,18 @@ func (e *Engine) newPartition(c change.Partition) *partition {
 		pr.tracker.through = pr.skip
 		p.progress = append(p.progress, pr)
 	}
-	delete(e.progress, c.Token)
 	return p
 }
 
 // checkpoint is where reading a partition goes on: the least checkpoint of the present sinks, else of those that were
 // there before them, else just before its start.
 func (e *Engine) checkpoint(c change.Partition) change.Timestamp {
+	return e.checkpointOf(e.progress[c.Token], c.Start-1)
+}
+
+func (e *Engine) checkpointOf(stored []state.Progress, start change.Timestamp) change.Timestamp {
 	present, any := change.MaxTimestamp, change.MaxTimestamp
-	for _, st := range e.progress[c.Token] {
+	for _, st := range stored {
 		any = min(any, st.Through)
 		for _, s := range e.sinks {
 			if s.name == st.Sink {
@@ -424,7 +468,7 @@ func (e *Engine) checkpoint(c change.Partition) change.Timestamp {
 	case any < change.MaxTimestamp:
 		return any
 	}
-	return c.Start - 1
+	return start
 }
 
 // follow reads a partition to its end.
@@ -444,8 +488,7 @@ func (e *Engine) follow(p *partition) {
 
 // accept takes a frame from the reader and hands its changes to the lanes, waiting while the budget is full.
 func (e *Engine) accept(p *partition, f *change.Frame) error {
-	before := p.through.Load()
-	if err := checkFrame(f, change.Timestamp(before)); err != nil {
+	if err := checkFrame(f, change.Timestamp(p.through.Load())); err != nil {
 		return err
 	}
 	p.heard.Store(time.Now().UnixMicro())
@@ -459,6 +502,29 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 		}
 		e.stats.filtered.Add(int64(n - len(f.Changes)))
 	}
+	return e.admit(p, f)
+}
+
+// admit lets a frame go to the lanes, in two parts where some of its changes must wait for a snapshot's chunk.
+func (e *Engine) admit(p *partition, f *change.Frame) error {
+	for {
+		at, wait := e.watches.admit(f.Changes)
+		if wait == nil {
+			break
+		}
+		// What comes before the chunk goes on, and with it the watermark that the chunk waits for.
+		if at > change.Timestamp(p.through.Load()) {
+			if err := e.admit(p, cutFrame(f, at)); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-wait:
+		case <-e.soft.Done():
+			return context.Cause(e.soft)
+		}
+	}
+	before := p.through.Load()
 	h := &hand{account: p.account}
 	if len(f.Changes) > 0 { // a heartbeat holds nothing, and must move the watermark even when the budget is full
 		h.bytes = max(f.Bytes, 1)
@@ -471,26 +537,7 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	}
 	p.account.Adjust(h.bytes - f.Reserved)
 	h.over = p.account.handOver(h.bytes)
-	h.sinks.Store(int32(len(e.sinks)))
-	if e.sequencer != nil {
-		f.Sources = nil // every change waits for all partitions, and so for those that keys came from
-	}
-	held := p.discover(f)
-	e.expect(f.Children)
-	if e.sequencer == nil {
-		for i, s := range e.sinks {
-			s.accept(f, p.progress[i], h)
-		}
-		p.tracked(f)
-	} else {
-		shares := make([]*share, len(e.sinks))
-		for i, s := range e.sinks {
-			shares[i], _ = s.share(f, p.progress[i], h)
-		}
-		e.sequencer.hold(p, f, shares)
-		p.tracked(f)
-		e.sequencer.release(f.Ended)
-	}
+	held := e.toLanes(p, f, h)
 	if h.bytes > 0 {
 		e.budget.press(true) // the open batches have grown
 	}
@@ -511,6 +558,49 @@ func (e *Engine) accept(p *partition, f *change.Frame) error {
 	case <-e.soft.Done():
 		return context.Cause(e.soft)
 	}
+}
+
+// cutFrame takes from f what it has through at, which f promises more than. The partitions that f announces go with it: no
+// promise may pass them.
+func cutFrame(f *change.Frame, at change.Timestamp) *change.Frame {
+	n := 0
+	for n < len(f.Changes) && f.Changes[n].Position.Commit <= at {
+		n++
+	}
+	head := &change.Frame{Token: f.Token, Changes: f.Changes[:n:n], Through: at, Children: f.Children, MovedOut: f.MovedOut}
+	if len(f.Changes) > 0 {
+		head.Bytes = f.Bytes * n / len(f.Changes)
+	}
+	head.Reserved = min(head.Bytes, f.Reserved)
+	f.Changes, f.Children = f.Changes[n:], nil
+	f.Bytes -= head.Bytes
+	f.Reserved -= head.Reserved
+	return head
+}
+
+// toLanes hands a frame whose bytes are held to the lanes of every sink. It returns the hold that the frame brings, if any.
+func (e *Engine) toLanes(p *partition, f *change.Frame, h *hand) *hold {
+	h.sinks.Store(int32(len(e.sinks)))
+	if e.sequencer != nil {
+		f.Sources = nil // every change waits for all partitions, and so for those that keys came from
+	}
+	held := p.discover(f)
+	e.expect(f.Children)
+	if e.sequencer == nil {
+		for i, s := range e.sinks {
+			s.accept(f, p.progress[i], h)
+		}
+		p.tracked(f)
+	} else {
+		shares := make([]*share, len(e.sinks))
+		for i, s := range e.sinks {
+			shares[i], _ = s.share(f, p.progress[i], h)
+		}
+		e.sequencer.hold(p, f, shares)
+		p.tracked(f)
+		e.sequencer.release(f.Ended)
+	}
+	return held
 }
 
 // noteTables keeps the newest version of each schema union, to be stored with the next checkpoint.

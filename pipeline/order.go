@@ -49,6 +49,8 @@ type sequencer struct {
 	held map[*partition][]heldFrame
 	// released is how far everything has been handed to the lanes.
 	released change.Timestamp
+	// bounds are what snapshots allow to be released while their chunks are on the way.
+	bounds map[*watch]change.Timestamp
 	// lowest is the partition that was the lowest when this was last computed; nil if it was one that waits for its parents.
 	lowest *partition
 }
@@ -78,10 +80,15 @@ func (s *sequencer) release(hasEnded bool) {
 	}
 	through, lowest, ended := s.engine.readThrough()
 	s.lowest = lowest
+	for _, t := range s.bounds {
+		through = min(through, t) // I1: a chunk's rows come before what was committed after it was read
+	}
 	if through <= s.released && !ended {
 		return
 	}
-	s.released = max(s.released, through)
+	if through < change.MaxTimestamp {
+		s.released = max(s.released, through)
+	}
 	var run []sequenced
 	for p, frames := range s.held {
 		for len(frames) > 0 {
@@ -101,6 +108,9 @@ func (s *sequencer) release(hasEnded bool) {
 		}
 	}
 	slices.SortFunc(run, func(a, b sequenced) int { return a.change.Position.Compare(b.change.Position) })
+	if n := len(run); n > 0 { // where nothing is being read, through says nothing
+		s.released = max(s.released, run[n-1].change.Position.Commit)
+	}
 	for i, sink := range s.engine.sinks {
 		sink.acceptRun(i, run)
 		if ended {
@@ -108,6 +118,35 @@ func (s *sequencer) release(hasEnded bool) {
 				l.close() // a partition's children wait for what it still has here
 			}
 		}
+	}
+}
+
+// stay bounds what is released to what is released now, and answers how far that is.
+func (s *sequencer) stay(w *watch) change.Timestamp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bounds[w] = s.released
+	return s.released
+}
+
+// bound moves a watch's bound.
+func (s *sequencer) bound(w *watch, t change.Timestamp) {
+	s.mu.Lock()
+	s.bounds[w] = t
+	s.mu.Unlock()
+	if !s.engine.stopping() {
+		s.release(true)
+	}
+}
+
+// unbound takes a watch's bound away.
+func (s *sequencer) unbound(w *watch) {
+	s.mu.Lock()
+	_, ok := s.bounds[w]
+	delete(s.bounds, w)
+	s.mu.Unlock()
+	if ok && !s.engine.stopping() {
+		s.release(true)
 	}
 }
 

@@ -53,10 +53,18 @@ type hand struct {
 	sinks   atomic.Int32
 	// over says that the frame is held beyond the budget.
 	over bool
+	// beyond gives back a snapshot's right to one chunk beyond the budget; nil if this is not such a chunk.
+	beyond func()
 }
 
 func (h *hand) done() {
-	if h.sinks.Add(-1) == 0 && h.bytes > 0 {
+	if h.sinks.Add(-1) > 0 {
+		return
+	}
+	if h.beyond != nil {
+		h.beyond()
+	}
+	if h.bytes > 0 {
 		h.account.resolve(h.bytes, h.over)
 	}
 }
@@ -274,4 +282,15 @@ func (p *partition) committed(u *state.Update) {
 			}
 		}
 	}
+}
+
+// durable is the least stored checkpoint of the partition's sinks.
+func (p *partition) durable() change.Timestamp {
+	least := change.MaxTimestamp
+	for _, pr := range p.progress {
+		pr.mu.Lock()
+		least = min(least, pr.stored)
+		pr.mu.Unlock()
+	}
+	return least
 }

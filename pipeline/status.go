@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/state"
 )
 
 // Observer is told what an engine does as it happens, for measures that Status cannot give. Its methods are called from
@@ -81,6 +83,12 @@ type Status struct {
 	BudgetFull              bool
 
 	Sinks []SinkStatus
+	// SnapshotRows counts the rows of snapshots handed to the sinks, SnapshotDropped those left out because a newer change was on
+	// its way.
+	SnapshotRows, SnapshotDropped int64
+	// Snapshots are those asked for and being taken, by number, and before them the last ones that ended in this engine's
+	// time. Their Chunks are left out.
+	Snapshots []state.TableSnapshot
 }
 
 // SinkStatus is one sink's part of Status.
@@ -114,6 +122,7 @@ type stats struct {
 	filtered                        atomic.Int64
 	checkpoints, checkpointFailures atomic.Int64
 	checkpointed                    atomic.Int64 // Unix microseconds
+	snapshotRows, snapshotDropped   atomic.Int64
 }
 
 func (s *stats) frame(f *change.Frame) {
@@ -159,6 +168,7 @@ func (e *Engine) Status() Status {
 		Read: e.read.Load(), ReadBytes: e.stats.readBytes.Load(), Filtered: e.stats.filtered.Load(), Frames: e.stats.frames.Load(), Heartbeats: e.stats.heartbeats.Load(),
 		Checkpoints: e.stats.checkpoints.Load(), CheckpointFailures: e.stats.checkpointFailures.Load(),
 		Checkpointed: instant(e.stats.checkpointed.Load()), BudgetBytes: e.opts.BudgetBytes,
+		SnapshotRows: e.stats.snapshotRows.Load(), SnapshotDropped: e.stats.snapshotDropped.Load(),
 	}
 	var heard int64
 	e.mu.Lock()
@@ -168,7 +178,18 @@ func (e *Engine) Status() Status {
 			heard = h
 		}
 	}
+	s.Snapshots = slices.Clone(e.lastSnapshots)
+	running := make([]*tableSnapshot, 0, len(e.snapshots))
+	for _, t := range e.snapshots {
+		running = append(running, t)
+	}
 	e.mu.Unlock()
+	first := len(s.Snapshots)
+	for _, t := range running {
+		s.Snapshots = append(s.Snapshots, t.copyRow())
+		s.Snapshots[len(s.Snapshots)-1].Chunks = nil
+	}
+	slices.SortFunc(s.Snapshots[first:], func(a, b state.TableSnapshot) int { return int(a.Number - b.Number) })
 	s.Heard = instant(heard)
 	s.BudgetUsed, s.BudgetWaiting = e.budget.inUse()
 	s.BudgetFull = s.BudgetWaiting > 0

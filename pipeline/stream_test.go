@@ -37,6 +37,8 @@ type script struct {
 	rng  *dice
 	mu   sync.Mutex
 	stop func(token string, frame int) error // called before each frame, nil for none
+	// newest is the commit timestamp of the newest change handed over.
+	newest change.Timestamp
 	// started and finished note the order of reads, to check I3.
 	reads []string
 }
@@ -197,6 +199,11 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 			f.Through, f.Children, f.Ended = part.end-1, part.children, true
 		}
 		after = f.Through
+		if n > 0 {
+			s.mu.Lock()
+			s.newest = max(s.newest, f.Changes[n-1].Position.Commit)
+			s.mu.Unlock()
+		}
 		if err := yield(f); err != nil {
 			return err
 		}
@@ -207,6 +214,22 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// handed is the commit timestamp of the newest change handed over, and last that of the history's end.
+func (s *script) handed() change.Timestamp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.newest, 1_000_000)
+}
+
+func (s *script) last() (last change.Timestamp) {
+	for _, p := range s.parts {
+		if n := len(p.changes); n > 0 {
+			last = max(last, p.changes[n-1].Position.Commit)
+		}
+	}
+	return last
 }
 
 var errInjected = errors.New("injected fault")

@@ -107,6 +107,11 @@ func (u *Update) checkFields(l Lease) error {
 			return err
 		}
 	}
+	for i := range u.Snapshots {
+		if err := u.Snapshots[i].check(); err != nil {
+			return err
+		}
+	}
 	for _, t := range u.Tables {
 		if t == nil {
 			return errors.New("a table is nil")

@@ -16,6 +16,7 @@ const (
 	progressTable     = "spanledger_progress"
 	segmentsTable     = "spanledger_segments"
 	schemasTable      = "spanledger_schemas"
+	snapshotsTable    = "spanledger_snapshots"
 )
 
 //go:embed tables.sql

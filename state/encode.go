@@ -12,7 +12,7 @@ import (
 // The columns that are read, in the order of the decode functions below. Columns of commit timestamps are only written.
 var (
 	headColumns        = []string{"incarnation", "epoch", "claim_worker", "claim_epoch"}
-	incarnationColumns = []string{"source_database", "stream", "identity", "config_digest", "start_time"}
+	incarnationColumns = []string{"source_database", "stream", "identity", "config_digest", "start_time", "start_snapshot"}
 	partitionColumns   = []string{"token", "parents", "start_time", "end_time", "state", "owner", "epoch"}
 	progressColumns    = []string{"token", "sink", "through_time", "chains"}
 	segmentColumns     = []string{"incarnation", "token", "table_name", "first_position", "last_position", "object", "generation",
@@ -26,7 +26,7 @@ func decodeHead(row *spanner.Row) (h head, err error) {
 
 func decodeIncarnation(row *spanner.Row) (c Config, err error) {
 	var start time.Time
-	err = row.Columns(&c.Database, &c.Stream, &c.Identity, &c.Digest, &start)
+	err = row.Columns(&c.Database, &c.Stream, &c.Identity, &c.Digest, &start, &c.Snapshot)
 	c.Start = change.TimestampOf(start)
 	return c, err
 }

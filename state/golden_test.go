@@ -40,7 +40,7 @@ func TestDDL(t *testing.T) { golden(t, "ddl.sql", strings.Join(state.DDL(), ";\n
 func testForms(t *testing.T, c *spanner.Client) {
 	s := state.NewSpanner(c, state.SpannerOptions{})
 	if _, err := s.Open(t.Context(), state.Config{Pipeline: "forms", Database: "projects/p/instances/i/databases/d", Stream: "all",
-		Identity: "id", Digest: "digest", Start: 1_700_000_000_000_001}); err != nil {
+		Identity: "id", Digest: "digest", Start: 1_700_000_000_000_001, Snapshot: true}); err != nil {
 		t.Fatal(err)
 	}
 	l, err := s.Claim(t.Context(), "forms", "worker-1")
@@ -51,6 +51,10 @@ func testForms(t *testing.T, c *spanner.Client) {
 	at := change.Position{Commit: 1_700_000_000_000_005, Transaction: "tx/9", Sequence: "00000001", Mod: 2}
 	_, err = s.Commit(t.Context(), l, []state.Update{
 		{Children: []change.Partition{{Token: "a", Start: 1_700_000_000_000_001}}},
+		{Snapshots: []state.TableSnapshot{{Table: "orders", From: `["a"]`, To: `["b"]`, State: state.SnapshotWaiting}}},
+		{Snapshots: []state.TableSnapshot{{Number: 1, Table: "orders", From: `["a"]`, To: `["b"]`, State: state.SnapshotRunning, Cursor: `["k"]`, Read: true,
+			Chunks: []state.SnapshotChunk{{At: 1_700_000_000_000_005, After: `["ab"]`, Through: `["k"]`, Dropped: []string{`["b"]`}, Rows: 3}},
+			Total:  9, Rows: 3, Dropped: 1, Anew: 2}}},
 		{
 			Token: "a", Children: []change.Partition{{Token: "b", Parents: []string{"a", "z"}, Start: 1_700_000_000_000_009}},
 			Finished: true, End: 1_700_000_000_000_009,
@@ -78,20 +82,21 @@ func testForms(t *testing.T, c *spanner.Client) {
 	var out strings.Builder
 	for _, table := range []struct{ name, columns string }{
 		{"pipelines", "pipeline incarnation epoch claim_worker claim_epoch"},
-		{"incarnations", "pipeline incarnation source_database stream identity config_digest start_time reason"},
+		{"incarnations", "pipeline incarnation source_database stream identity config_digest start_time start_snapshot reason"},
 		{"gaps", "pipeline incarnation reason detail from_time to_time snapshot"},
 		{"workers", "pipeline worker epoch"},
 		{"partitions", "pipeline incarnation token parents start_time end_time state owner epoch"},
 		{"progress", "pipeline incarnation token sink through_time chains"},
 		{"segments", "pipeline sink incarnation token table_name first_position last_position object generation changes size_bytes sha256 fingerprint previous_sha256"},
 		{"schemas", "pipeline table_name version columns"},
+		{"snapshots", "pipeline incarnation number table_name from_key to_key state error cursor_key read_all chunks total_rows handed_rows dropped_rows chunks_anew"},
 	} {
 		out.WriteString(table.name + "\n")
 		columns := strings.Fields(table.columns)
 		err := c.Single().Read(t.Context(), "spanledger_"+table.name, spanner.Key{"forms"}.AsPrefix(), columns).Do(func(r *spanner.Row) error {
 			for i, column := range columns {
 				v := r.ColumnValue(i).AsInterface()
-				if s, ok := v.(string); ok && (column == "chains" || column == "columns") {
+				if s, ok := v.(string); ok && (column == "chains" || column == "columns" || column == "chunks") {
 					// Spanner orders a JSON value's members in its own way.
 					var tree any
 					if err := json.Unmarshal([]byte(s), &tree); err != nil {

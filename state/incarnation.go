@@ -90,8 +90,6 @@ type Restart struct {
 	Detail string
 	// Through is how far the one before came in every sink: from the next microsecond to the new start changes are lost.
 	Through change.Timestamp
-	// Snapshot says that the new incarnation begins with a snapshot.
-	Snapshot bool
 }
 
 // IncarnationError says that a restart was decided on another incarnation than the current one.
@@ -214,18 +212,18 @@ func checkReason(pipeline string, r Reason) error {
 	return fmt.Errorf("state: pipeline %s: %q is no reason for the end of an incarnation", pipeline, r)
 }
 
-// after is what becomes of an incarnation's gap when the next one begins at start: the open one is closed, and one that
+// after is what becomes of an incarnation's gap when the next one begins as next says: the open one is closed, and one that
 // nobody has recorded is made where something is lost. It is nil for none.
-func (r *Restart) after(open *Gap, start change.Timestamp) *Gap {
+func (r *Restart) after(open *Gap, next Config) *Gap {
 	g := open
 	switch {
 	case g != nil:
-	case start-1 > r.Through:
+	case next.Start-1 > r.Through:
 		g = &Gap{Reason: r.Reason, Detail: r.Detail, From: r.Through + 1}
 	default:
 		return nil
 	}
 	closed := *g
-	closed.To, closed.Snapshot = start-1, r.Snapshot
+	closed.To, closed.Snapshot = next.Start-1, next.Snapshot
 	return &closed
 }

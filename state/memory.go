@@ -115,7 +115,41 @@ func (m *Memory) Commit(ctx context.Context, lease Lease, updates []Update) (fen
 			fenced = append(fenced, updates[i].Token)
 		}
 	}
+	p.stampSnapshots(time.Now().UTC())
 	return fenced, nil
+}
+
+// RequestSnapshot implements Store.
+func (m *Memory) RequestSnapshot(ctx context.Context, pipeline string, s TableSnapshot) (TableSnapshot, bool, error) {
+	if err := begin(ctx, "request a snapshot of", pipeline); err != nil {
+		return TableSnapshot{}, false, err
+	}
+	if err := s.checkRequest(); err != nil {
+		return TableSnapshot{}, false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, err := m.pipeline(pipeline)
+	if err != nil {
+		return TableSnapshot{}, false, err
+	}
+	got, isNew := p.request(s)
+	p.stampSnapshots(time.Now().UTC())
+	return p.snapshots[got.Number].TableSnapshot.clone(), isNew, nil
+}
+
+// Snapshots implements Store.
+func (m *Memory) Snapshots(ctx context.Context, pipeline string, unfinished bool) ([]TableSnapshot, error) {
+	if err := begin(ctx, "list the snapshots of", pipeline); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, err := m.pipeline(pipeline)
+	if err != nil {
+		return nil, err
+	}
+	return p.listSnapshots(unfinished), nil
 }
 
 // Segments implements Store. fn is called without a lock held: it may use the store.
@@ -196,7 +230,7 @@ func (r *rows) snapshot(p Pipeline) Snapshot {
 	}
 	s := Snapshot{Pipeline: p}
 	for _, token := range slices.Sorted(maps.Keys(needed)) {
-		if row, ok := r.partitions[token]; ok {
+		if row, ok := r.partitions[token]; ok && !IsSnapshotToken(token) {
 			part := row.Partition
 			part.Parents = slices.Clone(part.Parents)
 			if part.State == Open {
@@ -213,10 +247,23 @@ func (r *rows) snapshot(p Pipeline) Snapshot {
 	slices.SortFunc(s.Progress, func(a, b Progress) int {
 		return cmp.Or(cmp.Compare(a.Token, b.Token), cmp.Compare(a.Sink, b.Sink))
 	})
+	s.Snapshots = r.listSnapshots(true)
 	for _, name := range slices.Sorted(maps.Keys(r.tables)) {
 		s.Tables = append(s.Tables, r.tables[name].table)
 	}
 	return s
+}
+
+// stampSnapshots is what Spanner's commit timestamps do.
+func (r *rows) stampSnapshots(now time.Time) {
+	for _, s := range r.snapshots {
+		if s.write == insert {
+			s.Requested = now
+		}
+		if s.write != unchanged {
+			s.Changed, s.write = now, unchanged
+		}
+	}
 }
 
 func cloneChains(chains []ChainEnd) []ChainEnd {

@@ -41,7 +41,7 @@ func (m *Memory) Reopen(ctx context.Context, c Config, r Restart) (Pipeline, err
 			return &IncarnationError{c.Pipeline, r.Incarnation, p.head.incarnation}
 		}
 		now := time.Now().UTC()
-		if p.last().Gap = r.after(p.last().Gap, c.Start); p.last().Gap != nil {
+		if p.last().Gap = r.after(p.last().Gap, c); p.last().Gap != nil {
 			g := p.last().Gap
 			if g.Closed = now; g.Found.IsZero() {
 				g.Found = now

@@ -18,6 +18,7 @@ type rows struct {
 	progress   map[progressKey]*progressRow
 	segments   map[segmentKey]*segmentRow
 	tables     map[string]*tableRow
+	snapshots  map[int64]*snapshotRow // by number
 }
 
 // head is a pipeline's own row. The highest epoch any worker ever had is apart from the claim in force: single partitions
@@ -80,12 +81,18 @@ type tableRow struct {
 	write write
 }
 
+type snapshotRow struct {
+	TableSnapshot
+	write write
+}
+
 func newRows() *rows {
 	return &rows{
 		partitions: map[string]*partitionRow{},
 		progress:   map[progressKey]*progressRow{},
 		segments:   map[segmentKey]*segmentRow{},
 		tables:     map[string]*tableRow{},
+		snapshots:  map[int64]*snapshotRow{},
 	}
 }
 
@@ -126,6 +133,11 @@ func (r *rows) apply(l Lease, u *Update) (fenced bool, err error) {
 		}
 		if u.End < part.Start {
 			return false, fmt.Errorf("partition %s cannot finish at %s, before its start %s (the engine's fault)", u.Token, u.End, part.Start)
+		}
+	}
+	for i := range u.Snapshots {
+		if err := r.takeSnapshot(&u.Snapshots[i]); err != nil {
+			return false, err
 		}
 	}
 	// I3: children are stored in the transaction that finishes their parent, or in one before it. Announced again, by

@@ -69,7 +69,7 @@ func (s *Spanner) Open(ctx context.Context, c Config) (Pipeline, error) {
 				}),
 				spanner.InsertMap(incarnationsTable, map[string]any{
 					"pipeline": c.Pipeline, "incarnation": 1, "source_database": c.Database, "stream": c.Stream, "identity": c.Identity,
-					"config_digest": c.Digest, "start_time": c.Start.Time(), "reason": "first", "opened_at": spanner.CommitTimestamp,
+					"config_digest": c.Digest, "start_time": c.Start.Time(), "start_snapshot": c.Snapshot, "reason": "first", "opened_at": spanner.CommitTimestamp,
 				}),
 			})
 		}

@@ -160,6 +160,9 @@ func readRows(ctx context.Context, txn *spanner.ReadWriteTransaction, lease Leas
 	if err != nil {
 		return nil, err
 	}
+	if err := readUpdated(ctx, txn, lease, updates, r); err != nil {
+		return nil, err
+	}
 	return r, read(ctx, txn, schemasTable, schemaColumns, names,
 		func(name string) spanner.Key { return spanner.Key{pipeline, name} },
 		func(row *spanner.Row) error {
@@ -252,6 +255,13 @@ func (r *rows) writes(l Lease) (*writes, error) {
 			[]any{l.Pipeline, k.sink, l.Incarnation, k.chain.Token, k.chain.Table, k.first.String(), s.Last.String(), s.Name, s.Generation,
 				s.Count, s.Bytes, s.SHA256, s.Fingerprint, s.Previous, now})
 	}
+	for _, n := range slices.Sorted(maps.Keys(r.snapshots)) {
+		if s := r.snapshots[n]; s.write != unchanged {
+			if err := s.add(w, l.Pipeline, l.Incarnation); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for name, t := range r.tables {
 		if t.write == unchanged {
 			continue
@@ -269,8 +279,8 @@ func (r *rows) writes(l Lease) (*writes, error) {
 // mutations is the most mutations an update takes, counted as Spanner counts them: one for each cell, and for each cell of
 // the index's entries that are made and deleted.
 func (u *Update) mutations() int {
-	const child, finish, progress, segment, table = 9 + 4, 8 + 8, 7, 15, 5
-	n := child*len(u.Children) + progress*len(u.Progress) + segment*len(u.Segments) + table*len(u.Tables)
+	const child, finish, progress, segment, snapshot, table = 9 + 4, 8 + 8, 7, 15, 17, 5
+	n := child*len(u.Children) + progress*len(u.Progress) + segment*len(u.Segments) + snapshot*len(u.Snapshots) + table*len(u.Tables)
 	if u.Finished {
 		n += finish
 	}
@@ -294,6 +304,9 @@ func (u *Update) size() int {
 	}
 	for _, s := range u.Segments {
 		n += 512 + len(s.Chain.Token) + len(s.Name)
+	}
+	for i := range u.Snapshots {
+		n += 512 + u.Snapshots[i].size()
 	}
 	for _, t := range u.Tables {
 		n += 128 * len(t.Columns)

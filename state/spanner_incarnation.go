@@ -111,11 +111,11 @@ func (s *Spanner) Reopen(ctx context.Context, c Config, r Restart) (Pipeline, er
 			}),
 			spanner.InsertMap(incarnationsTable, map[string]any{
 				"pipeline": c.Pipeline, "incarnation": next.incarnation, "source_database": c.Database, "stream": c.Stream, "identity": c.Identity,
-				"config_digest": c.Digest, "start_time": c.Start.Time(), "reason": string(r.Reason), "opened_at": spanner.CommitTimestamp,
+				"config_digest": c.Digest, "start_time": c.Start.Time(), "start_snapshot": c.Snapshot, "reason": string(r.Reason), "opened_at": spanner.CommitTimestamp,
 			}),
 			spanner.Delete(workersTable, spanner.Key{c.Pipeline}.AsPrefix()),
 		}
-		if g := r.after(open, c.Start); g != nil {
+		if g := r.after(open, c); g != nil {
 			values := map[string]any{
 				"pipeline": c.Pipeline, "incarnation": h.incarnation, "reason": string(g.Reason), "detail": g.Detail, "from_time": g.From.Time(),
 				"to_time": g.To.Time(), "snapshot": g.Snapshot, "closed_at": spanner.CommitTimestamp,
@@ -186,7 +186,7 @@ func (s *Spanner) history(ctx context.Context, pipeline string) (History, error)
 		i := Incarnation{Config: Config{Pipeline: pipeline}}
 		var reason string
 		var start time.Time
-		err := row.Columns(&i.Number, &reason, &i.Opened, &i.Database, &i.Stream, &i.Identity, &i.Digest, &start)
+		err := row.Columns(&i.Number, &reason, &i.Opened, &i.Database, &i.Stream, &i.Identity, &i.Digest, &start, &i.Snapshot)
 		i.Reason, i.Opened, i.Start = Reason(reason), i.Opened.UTC(), change.TimestampOf(start)
 		h.Incarnations = append(h.Incarnations, i)
 		return err

@@ -84,6 +84,9 @@ func (s *Spanner) load(ctx context.Context, pipeline string) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
+	if err := readSnapshots(ctx, s.single(at), prefix.AsPrefix(), r); err != nil {
+		return Snapshot{}, err
+	}
 	return r.snapshot(p), nil
 }
 

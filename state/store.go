@@ -29,6 +29,13 @@ type Store interface {
 	// Updates may be split over several Spanner transactions below the mutation limit, never inside one update.
 	Commit(ctx context.Context, lease Lease, updates []Update) (fenced []string, err error)
 
+	// RequestSnapshot asks the pipeline's worker to take the rows of s.Table between s.From and s.To. It needs no lease. If a
+	// snapshot of the same rows is unfinished, that is answered and isNew is false: asking again is harmless.
+	RequestSnapshot(ctx context.Context, pipeline string, s TableSnapshot) (got TableSnapshot, isNew bool, err error)
+
+	// Snapshots lists the current incarnation's snapshots by number: all of them, or the unfinished ones only.
+	Snapshots(ctx context.Context, pipeline string, unfinished bool) ([]TableSnapshot, error)
+
 	// Segments calls fn for each recorded archive segment of a sink, ordered by chain and first position, until fn returns
 	// an error, which it returns.
 	Segments(ctx context.Context, pipeline, sink string, fn func(change.Segment) error) error
@@ -43,8 +50,10 @@ type Config struct {
 	Database, Stream, Identity string
 	// Digest is the digest of the configuration that decides what is delivered: filters, dropped columns.
 	Digest string
-	// Start is where a first incarnation begins.
-	Start change.Timestamp
+	// Start is where a first incarnation begins. With Snapshot it also takes the rows of every watched table, as they are
+	// then.
+	Start    change.Timestamp
+	Snapshot bool
 }
 
 // Pipeline is a stored pipeline in its current incarnation.
@@ -103,9 +112,12 @@ type ChainEnd struct {
 
 // Snapshot is a pipeline's whole state.
 type Snapshot struct {
-	Pipeline   Pipeline
+	Pipeline Pipeline
+	// Partitions are the change stream's. Progress is theirs and the unfinished snapshots'.
 	Partitions []Partition
 	Progress   []Progress
+	// Snapshots are the unfinished ones, by number.
+	Snapshots []TableSnapshot
 	// Tables are the latest versions of the schema unions.
 	Tables []*change.Table
 }
@@ -113,7 +125,7 @@ type Snapshot struct {
 // Update is what changes in one partition at a time. The zero fields leave things as they are.
 type Update struct {
 	// Token is the partition's; "" for the update that inserts an initial query's partitions (as Children), and for one
-	// that only has Tables.
+	// that only has Tables and Snapshots.
 	Token string
 	// Children are partitions discovered in this one, to insert if absent. They are stored no later than Finished (I3).
 	Children []change.Partition
@@ -124,6 +136,9 @@ type Update struct {
 	End      change.Timestamp
 	// Segments are archive objects made durable since the last update, by sink.
 	Segments []SinkSegment
+	// Snapshots replace the rows of the same numbers; with the number 0 they are requests, as of RequestSnapshot. One that
+	// has ended stays as it is.
+	Snapshots []TableSnapshot
 	// Tables are new versions of schema unions. Lower versions than the stored ones are ignored.
 	Tables []*change.Table
 }

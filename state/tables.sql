@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS spanledger_incarnations (
   identity STRING(MAX) NOT NULL,
   config_digest STRING(MAX) NOT NULL,
   start_time TIMESTAMP NOT NULL,
+  start_snapshot BOOL NOT NULL,
   reason STRING(MAX) NOT NULL,
   opened_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
 ) PRIMARY KEY (pipeline, incarnation),
@@ -84,6 +85,31 @@ CREATE TABLE IF NOT EXISTS spanledger_progress (
   updated_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
 ) PRIMARY KEY (pipeline, incarnation, token, sink),
   INTERLEAVE IN PARENT spanledger_partitions ON DELETE CASCADE;
+
+-- Snapshots of tables, asked for and taken: how far each has come, and in chunks those of which the rows may not be durable in
+-- every sink, with what is needed to read them again: [{"at": "time", "after": "key", "through": "key", "dropped": ["key", ...],
+-- "rows": 1}, ...]. Keys are JSON arrays. A snapshot's progress in each sink is beside a row of spanledger_partitions with the
+-- token snapshot/TABLE/NUMBER.
+CREATE TABLE IF NOT EXISTS spanledger_snapshots (
+  pipeline STRING(64) NOT NULL,
+  incarnation INT64 NOT NULL,
+  number INT64 NOT NULL,
+  table_name STRING(512) NOT NULL,
+  from_key STRING(MAX) NOT NULL,
+  to_key STRING(MAX) NOT NULL,
+  state STRING(16) NOT NULL,
+  error STRING(MAX) NOT NULL,
+  cursor_key STRING(MAX) NOT NULL,
+  read_all BOOL NOT NULL,
+  chunks JSON,
+  total_rows INT64 NOT NULL,
+  handed_rows INT64 NOT NULL,
+  dropped_rows INT64 NOT NULL,
+  chunks_anew INT64 NOT NULL,
+  requested_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  changed_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (pipeline, incarnation, number),
+  INTERLEAVE IN PARENT spanledger_incarnations ON DELETE CASCADE;
 
 -- The archive's segments. They outlive their partitions, so they are not beside them.
 CREATE TABLE IF NOT EXISTS spanledger_segments (

@@ -57,6 +57,27 @@ type PipelineStatus struct {
 	BudgetWaiting int `json:"budget_waiting"`
 
 	Sinks []SinkStatus `json:"sinks"`
+	// Snapshots are the tables being taken and waiting, and some that ended since the process began.
+	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
+}
+
+// SnapshotStatus is a table's snapshot in PipelineStatus.
+type SnapshotStatus struct {
+	Number int64  `json:"number"`
+	Table  string `json:"table"`
+	// From and To bound the keys, JSON arrays; absent for no bound.
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+	// State is waiting, running, done or failed; Error is why it failed.
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+	// Rows were handed to the sinks; RowsDropped were left out because they changed meanwhile; RowsTotal is what the table
+	// had at the start, absent where it was not counted.
+	Rows        int64 `json:"rows"`
+	RowsDropped int64 `json:"rows_dropped"`
+	RowsTotal   int64 `json:"rows_total,omitempty"`
+	// Percent is how much of the rows that is, absent where it is not known.
+	Percent *float64 `json:"percent,omitempty"`
 }
 
 // SinkStatus is one sink in PipelineStatus.
@@ -119,6 +140,12 @@ func describe(name string, s pipeline.Status, now time.Time) PipelineStatus {
 	if s.Err != nil {
 		out.Error = s.Err.Error()
 	}
+	for _, t := range s.Snapshots {
+		out.Snapshots = append(out.Snapshots, SnapshotStatus{
+			Number: t.Number, Table: t.Table, From: t.From, To: t.To, State: string(t.State), Error: t.Error,
+			Rows: t.Rows, RowsDropped: t.Dropped, RowsTotal: t.Total, Percent: percent(t.Percent()),
+		})
+	}
 	for _, k := range s.Sinks {
 		sink := SinkStatus{
 			Name: k.Name, Delivered: k.Delivered, Batches: k.Batches, Retries: k.Retries,
@@ -131,6 +158,13 @@ func describe(name string, s pipeline.Status, now time.Time) PipelineStatus {
 		out.Sinks = append(out.Sinks, sink)
 	}
 	return out
+}
+
+func percent(p float64, known bool) *float64 {
+	if !known {
+		return nil
+	}
+	return &p
 }
 
 func known(t time.Time) *time.Time {

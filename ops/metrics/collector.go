@@ -7,6 +7,7 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/pipeline"
+	"github.com/spanledger/spanledger/state"
 )
 
 const prefix = "spanledger_"
@@ -33,7 +34,10 @@ var (
 	descChecked     = desc("checkpoint_timestamp_seconds", "When the stored checkpoints were last up to date.", "pipeline")
 	descUsed        = desc("budget_used_bytes", "Bytes of changes read and not durable in every sink.", "pipeline")
 	descLimit       = desc("budget_limit_bytes", "Bound of spanledger_budget_used_bytes.", "pipeline")
-	descWaiting     = desc("budget_waiting_partitions", "Partitions whose reading waits for the budget.", "pipeline")
+	// Snapshots, of tables beside the stream.
+	descSnapshots    = desc("snapshots", "Snapshots of tables by state: waiting, running or failed (since the process began).", "pipeline", "state")
+	descSnapshotRows = desc("snapshot_rows_total", "Rows of snapshots handed to the sinks (delivered), or left out because a newer change was on its way (superseded).", "pipeline", "fate")
+	descWaiting      = desc("budget_waiting_partitions", "Partitions whose reading waits for the budget.", "pipeline")
 )
 
 // What is exposed of a sink.
@@ -61,7 +65,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		descPhase, descRead, descReadBytes, descFiltered, descFrames, descRetries, descPartitions, descEvents, descHeard, descWatermark, descRetention,
 		descCheckpoints, descCheckErrors, descChecked, descUsed, descLimit, descWaiting,
 		descDelivered, descBatches, descBytes, descErrors, descFailing, descSinkMark, descSegments, descSegmentBytes, descLastSegment,
-		descDurable, descDelivery, descBatch,
+		descDurable, descDelivery, descBatch, descSnapshots, descSnapshotRows,
 	} {
 		ch <- d
 	}
@@ -140,6 +144,17 @@ func (o exposition) pipeline(p *Pipeline, s pipeline.Status) {
 	for _, k := range s.Sinks {
 		o.sink(p, k)
 	}
+	states := map[state.SnapshotState]float64{state.SnapshotWaiting: 0, state.SnapshotRunning: 0, state.SnapshotFailed: 0}
+	for i := range s.Snapshots {
+		if _, ok := states[s.Snapshots[i].State]; ok {
+			states[s.Snapshots[i].State]++
+		}
+	}
+	for name, n := range states {
+		o.gauge(descSnapshots, n, p.name, string(name))
+	}
+	o.counter(descSnapshotRows, s.SnapshotRows, p.name, "delivered")
+	o.counter(descSnapshotRows, s.SnapshotDropped, p.name, "superseded")
 }
 
 func (o exposition) sink(p *Pipeline, k pipeline.SinkStatus) {

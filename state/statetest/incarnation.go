@@ -123,7 +123,9 @@ func testGap(t *testing.T, open func(t *testing.T) state.Store) {
 	}
 	c := h.Config
 	c.Start = 500
-	h.reopen(c, state.Restart{Incarnation: 1, Reason: state.Recreated, Through: 160, Snapshot: true})
+	c.Snapshot = true
+	h.reopen(c, state.Restart{Incarnation: 1, Reason: state.Recreated, Through: 160})
+	c.Snapshot = false
 	history := h.history()
 	g = history.Incarnations[0].Gap
 	if g == nil || g.Reason != state.Dropped || g.From != 150 || g.To != 499 || !g.Snapshot || g.IsOpen() || g.Closed.Before(g.Found) || history.Current().Gap != nil {

@@ -51,6 +51,9 @@ func Run(t *testing.T, open func(t *testing.T) state.Store) {
 		{"Gap", testGap},
 		{"Mend", testMend},
 		{"Workers", testWorkers},
+		{"Snapshots", testSnapshots},
+		{"SnapshotsAtStart", testSnapshotsAtStart},
+		{"SnapshotsRefused", testSnapshotsRefused},
 		{"Model", func(t *testing.T, open func(t *testing.T) state.Store) { Model(t, open(t), 6) }},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open) })

@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS spanledger_incarnations (
   identity STRING(MAX) NOT NULL,
   config_digest STRING(MAX) NOT NULL,
   start_time TIMESTAMP NOT NULL,
+  start_snapshot BOOL NOT NULL,
   reason STRING(MAX) NOT NULL,
   opened_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
 ) PRIMARY KEY (pipeline, incarnation),
@@ -68,6 +69,27 @@ CREATE TABLE IF NOT EXISTS spanledger_progress (
   updated_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
 ) PRIMARY KEY (pipeline, incarnation, token, sink),
   INTERLEAVE IN PARENT spanledger_partitions ON DELETE CASCADE;
+
+CREATE TABLE IF NOT EXISTS spanledger_snapshots (
+  pipeline STRING(64) NOT NULL,
+  incarnation INT64 NOT NULL,
+  number INT64 NOT NULL,
+  table_name STRING(512) NOT NULL,
+  from_key STRING(MAX) NOT NULL,
+  to_key STRING(MAX) NOT NULL,
+  state STRING(16) NOT NULL,
+  error STRING(MAX) NOT NULL,
+  cursor_key STRING(MAX) NOT NULL,
+  read_all BOOL NOT NULL,
+  chunks JSON,
+  total_rows INT64 NOT NULL,
+  handed_rows INT64 NOT NULL,
+  dropped_rows INT64 NOT NULL,
+  chunks_anew INT64 NOT NULL,
+  requested_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+  changed_at TIMESTAMP NOT NULL OPTIONS (allow_commit_timestamp = true),
+) PRIMARY KEY (pipeline, incarnation, number),
+  INTERLEAVE IN PARENT spanledger_incarnations ON DELETE CASCADE;
 
 CREATE TABLE IF NOT EXISTS spanledger_segments (
   pipeline STRING(64) NOT NULL,

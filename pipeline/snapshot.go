@@ -1,0 +1,632 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/changestream/snapshot"
+	"github.com/spanledger/spanledger/state"
+)
+
+// Rows reads the tables of the source, for snapshots; a *snapshot.Reader is one. Its errors are tried again, except those
+// that wrap snapshot.ErrExpired or are a *snapshot.NotWatchedError.
+type Rows interface {
+	// Tables lists the tables that the stream watches.
+	Tables(ctx context.Context) ([]string, error)
+	// Count counts a table's rows; it is asked once, with little time.
+	Count(ctx context.Context, table string) (int64, error)
+	// Read reads a chunk at the present, which sees every change that the source has handed over before the call, or at an
+	// earlier timestamp.
+	Read(ctx context.Context, r snapshot.Range) (*snapshot.Chunk, error)
+}
+
+const (
+	// snapshotsAtOnce is how many tables are taken at a time; the others wait.
+	snapshotsAtOnce = 4
+	// readAhead is how many chunks of a snapshot wait to be handed on while the next is read: each waits for the stream's
+	// slowest heartbeat.
+	readAhead = 4
+	// maxChunks is how many chunks of a snapshot may be with the sinks and not durable: what is stored to read them again.
+	maxChunks = 8
+	// maxLastSnapshots is how many that have ended Status goes on to show.
+	maxLastSnapshots = 64
+	// countTimeout bounds the counting of a table, which is for people only.
+	countTimeout = 5 * time.Second
+)
+
+// tableSnapshot is one snapshot being taken. To sinks and checkpoints it is a partition of its own, outside the graph, whose frames
+// are the chunks.
+type tableSnapshot struct {
+	*partition
+	engine *Engine
+	// recovered are the chunks that a run before handed on, with their watches, which exist since before anything was read.
+	recovered []piece
+
+	// beyond holds something while a chunk is held beyond the budget: one may be (I10).
+	beyond chan struct{}
+
+	mu  sync.Mutex
+	row state.TableSnapshot // as it is stored
+}
+
+// piece is a chunk on its way.
+type piece struct {
+	watch  *watch
+	stored *state.SnapshotChunk // of a run before, nil for a new one
+	at     change.Timestamp
+	after  string
+	last   string // the last row's key
+	keys   map[change.Position]string
+	rows   []change.Change
+	bytes  int
+	over   bool
+	end    bool // nothing follows
+	anew   bool // stored could not be read again
+	err    error
+}
+
+// loadSnapshots takes up the snapshots of a run before. Their watches are opened before any partition is read.
+func (e *Engine) loadSnapshots(list []state.TableSnapshot) {
+	if e.rows == nil {
+		return
+	}
+	for _, row := range list {
+		s := e.newSnapshot(row, e.progress[row.Token()], row.State == state.SnapshotRunning)
+		delete(e.progress, row.Token())
+		through := change.Timestamp(s.through.Load())
+		for i := range row.Chunks {
+			if c := &row.Chunks[i]; c.At > through {
+				p := piece{watch: e.watches.watch(row.Table, c.At), stored: c, at: c.At, after: c.After, last: c.Through}
+				if e.sequencer != nil {
+					e.sequencer.bounds[p.watch] = c.At - 1 // nothing runs yet
+				}
+				s.recovered = append(s.recovered, p)
+			}
+		}
+		e.addSnapshot(s)
+	}
+}
+
+func (e *Engine) newSnapshot(row state.TableSnapshot, stored []state.Progress, inherited bool) *tableSnapshot {
+	// A chunk's timestamp is its own, so nothing is known of where the first lies. The start is not the very first instant, for
+	// a checkpoint just before it must be one: a sink that has nothing yet is listed with it (I2).
+	c := change.Partition{Token: row.Token(), Start: 2}
+	return &tableSnapshot{partition: e.makePartition(c, e.checkpointOf(stored, c.Start-1), stored, inherited), engine: e, beyond: make(chan struct{}, 1), row: row}
+}
+
+func (e *Engine) addSnapshot(s *tableSnapshot) {
+	e.mu.Lock()
+	e.snapshots[s.row.Number] = s
+	e.mu.Unlock()
+}
+
+// followSnapshots takes the snapshots there are and those asked for, a few at a time, until reading stops.
+func (e *Engine) followSnapshots() {
+	slots := make(chan struct{}, snapshotsAtOnce)
+	begun := map[int64]bool{}
+	begin := func() {
+		e.mu.Lock()
+		list := make([]*tableSnapshot, 0, len(e.snapshots))
+		for _, s := range e.snapshots {
+			list = append(list, s)
+		}
+		e.mu.Unlock()
+		// Those with chunks in flight first: changes of the stream wait for them.
+		slices.SortFunc(list, func(a, b *tableSnapshot) int {
+			if (len(a.recovered) > 0) != (len(b.recovered) > 0) {
+				return len(b.recovered) - len(a.recovered)
+			}
+			return int(a.number() - b.number())
+		})
+		for _, s := range list {
+			if begun[s.number()] {
+				continue
+			}
+			if len(s.recovered) == 0 { // those cannot wait
+				select {
+				case slots <- struct{}{}:
+				default:
+					continue
+				}
+			}
+			begun[s.number()] = true
+			holds := len(s.recovered) == 0
+			e.readers.Go(func() {
+				s.take()
+				if holds {
+					<-slots
+				}
+			})
+		}
+	}
+	tick := time.NewTicker(max(e.opts.CheckpointEvery, time.Second))
+	defer tick.Stop()
+	for failures := 0; ; {
+		begin()
+		select {
+		case <-tick.C:
+		case <-e.soft.Done():
+			return
+		}
+		list, err := e.opts.Store.Snapshots(e.soft, e.opts.Config.Pipeline, true)
+		if err != nil {
+			if failures++; e.soft.Err() == nil && failures&(failures-1) == 0 {
+				e.log.Warn("looking for requested snapshots failed, trying again", "error", err, "tries", failures)
+			}
+			continue
+		}
+		failures = 0
+		for _, row := range list {
+			e.mu.Lock()
+			_, known := e.snapshots[row.Number]
+			e.mu.Unlock()
+			if !known && !begun[row.Number] {
+				e.addSnapshot(e.newSnapshot(row, nil, false))
+			}
+		}
+	}
+}
+
+// number is the snapshot's, which never changes.
+func (s *tableSnapshot) number() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.row.Number
+}
+
+// take takes the snapshot to its end, or until reading stops.
+func (s *tableSnapshot) take() {
+	e := s.engine
+	log := e.log.With("table", s.row.Table, "snapshot", s.row.Number)
+	if !s.begin() {
+		return
+	}
+	log.Info("snapshot begins", "from", s.row.From, "to", s.row.To, "cursor", s.row.Cursor, "chunks_again", len(s.recovered))
+	pieces := make(chan piece, readAhead-1)
+	e.readers.Go(func() {
+		defer close(pieces)
+		s.read(pieces)
+	})
+	failure := ""
+	for p := range pieces {
+		switch {
+		case p.err != nil && e.soft.Err() == nil && failure == "":
+			failure = p.err.Error()
+			log.Error("the snapshot cannot go on: its table's other changes are delivered, its remaining rows are not", "error", p.err)
+		case p.err == nil && failure == "":
+			s.hand(p)
+			continue
+		}
+		s.abandon(p)
+	}
+	if e.soft.Err() != nil {
+		return
+	}
+	for _, p := range s.recovered {
+		e.passed(p.watch) // where it failed
+	}
+	s.mu.Lock()
+	s.row.Error = failure
+	s.mu.Unlock()
+	last := &change.Frame{Through: change.Timestamp(s.through.Load()), Ended: true}
+	s.discover(last)
+	s.tracked(last)
+	s.closeLanes()
+	e.pokeCheckpointer()
+}
+
+// begin counts the table's rows and stores that the snapshot runs, with the row that its progress hangs on.
+func (s *tableSnapshot) begin() bool {
+	row := s.copyRow()
+	if row.State == state.SnapshotRunning {
+		return true
+	}
+	row.State = state.SnapshotRunning
+	if row.From == "" && row.To == "" {
+		ctx, cancel := context.WithTimeout(s.engine.soft, countTimeout)
+		total, err := s.engine.rows.Count(ctx, row.Table)
+		cancel()
+		if err == nil {
+			row.Total = total
+		} else if s.engine.soft.Err() == nil {
+			s.engine.log.Info("the table's rows were not counted: progress is shown without a percentage", "table", row.Table, "error", err)
+		}
+	}
+	return s.store(row, []change.Partition{s.Partition})
+}
+
+// copyRow is the row as it is stored; its list of chunks is the caller's.
+func (s *tableSnapshot) copyRow() state.TableSnapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row := s.row
+	row.Chunks = slices.Clone(row.Chunks)
+	return row
+}
+
+// store stores the snapshot's row, however often it must try; it reports false when the engine stops first.
+func (s *tableSnapshot) store(row state.TableSnapshot, children []change.Partition) bool {
+	e := s.engine
+	update := []state.Update{{Children: children, Snapshots: []state.TableSnapshot{row}}}
+	backoff := e.opts.MinBackoff
+	for {
+		once, cancel := context.WithTimeout(e.soft, commitTimeout)
+		err := e.commit(once, update)
+		cancel()
+		if err == nil {
+			s.mu.Lock()
+			s.row = row
+			s.mu.Unlock()
+			return true
+		}
+		if e.soft.Err() != nil || e.commitFailed(err) {
+			return false
+		}
+		e.log.Warn("storing a snapshot's progress failed, trying again", "table", row.Table, "error", err)
+		sleep(e.soft, backoff)
+		backoff = min(2*backoff, e.opts.MaxBackoff)
+	}
+}
+
+// read reads the chunks in order: first those of a run before, as they were.
+func (s *tableSnapshot) read(pieces chan<- piece) {
+	row := s.copyRow()
+	floor := change.Timestamp(s.through.Load())
+	anew := false
+	for _, p := range s.recovered {
+		p = s.again(p, floor, anew)
+		anew = p.anew
+		floor = max(floor, p.at)
+		if !s.send(pieces, p) {
+			return
+		}
+	}
+	for after, end := row.Cursor, row.Read; !end; {
+		p := s.next(snapshot.Range{
+			Table: row.Table, From: row.From, To: row.To, After: after, Floor: floor,
+			MaxRows: s.engine.opts.SnapshotChunkRows, MaxBytes: s.engine.opts.SnapshotChunkBytes,
+		})
+		if !s.send(pieces, p) {
+			return
+		}
+		floor, after, end = max(floor, p.at), p.last, p.end
+	}
+}
+
+// send takes the piece's bytes from the budget and sends it on; it reports false when nothing more is to be read.
+func (s *tableSnapshot) send(pieces chan<- piece, p piece) bool {
+	e := s.engine
+	if p.err == nil && len(p.rows) > 0 {
+		// One chunk of each snapshot may be held beyond the budget: others may wait for it, so it must not wait for them (I10).
+		p.bytes = max(p.bytes, 1)
+		if !s.account.TryReserve(p.bytes) {
+			e.closeLargest()
+			select {
+			case s.beyond <- struct{}{}:
+				s.account.exceed(p.bytes)
+				s.account.Adjust(p.bytes)
+				p.over = true
+			case <-e.soft.Done():
+				p.bytes, p.err = 0, context.Cause(e.soft)
+			}
+		}
+	}
+	select {
+	case pieces <- p:
+		return p.err == nil
+	case <-e.soft.Done():
+		return false
+	}
+}
+
+// next reads a new chunk at the present.
+func (s *tableSnapshot) next(r snapshot.Range) piece {
+	e := s.engine
+	return s.retry(r.Table, func() piece {
+		p := piece{after: r.After, watch: e.watches.watch(r.Table, 0)} // before the read begins: no change may pass unseen
+		try := r
+		if e.sequencer != nil {
+			try.Floor = max(r.Floor, e.sequencer.stay(p.watch))
+		}
+		chunk, err := e.rows.Read(e.soft, try)
+		if err != nil {
+			e.passed(p.watch) // while nothing is read nothing need be watched, nor held
+			p.watch, p.err = nil, err
+			return p
+		}
+		return s.filled(p, chunk)
+	})
+}
+
+// again reads a chunk of a run before at its own timestamp, so that it is the same; or anew, if that is too long ago or a
+// chunk before it was.
+func (s *tableSnapshot) again(p piece, floor change.Timestamp, anew bool) piece {
+	e, row := s.engine, s.copyRow()
+	r := snapshot.Range{Table: row.Table, From: row.From, To: row.To, After: p.stored.After, Through: p.stored.Through, At: p.stored.At}
+	if !anew {
+		got := s.retry(r.Table, func() piece {
+			chunk, err := e.rows.Read(e.soft, r)
+			if err != nil {
+				return piece{watch: p.watch, err: err}
+			}
+			return s.filled(p, chunk)
+		})
+		if !errors.Is(got.err, snapshot.ErrExpired) {
+			return got
+		}
+		e.log.Warn("a chunk of the snapshot was with the sinks for longer than the database keeps versions and is read anew: its rows "+
+			"reach sinks that had them already a second time, at a later position; a longer version_retention_period prevents that",
+			"table", row.Table, "rows", p.stored.Rows, "read_at", p.stored.At, "error", got.err)
+	}
+	// The timestamps of chunks only grow, so those behind it are read anew as well: nothing need wait for them, and nothing may,
+	// for this one waits for the stream to come to the present.
+	for _, other := range s.recovered {
+		if other.at >= p.at {
+			e.passed(other.watch)
+		}
+	}
+	r.At, r.Floor = 0, max(p.stored.At, floor)
+	got := s.next(r)
+	got.stored, got.anew, got.last = p.stored, true, p.stored.Through
+	return got
+}
+
+// retry reads until it works, or cannot work, or reading stops.
+func (s *tableSnapshot) retry(table string, read func() piece) piece {
+	e := s.engine
+	backoff := e.opts.MinBackoff
+	for tries := 1; ; tries++ {
+		p := read()
+		_, unwatched := errors.AsType[*snapshot.NotWatchedError](p.err)
+		if p.err == nil || unwatched || errors.Is(p.err, snapshot.ErrExpired) || e.soft.Err() != nil {
+			return p
+		}
+		if tries&(tries-1) == 0 {
+			e.log.Warn("reading rows for a snapshot failed, trying again", "table", table, "error", p.err, "tries", tries)
+		}
+		sleep(e.soft, backoff)
+		backoff = min(2*backoff, e.opts.MaxBackoff)
+	}
+}
+
+// filled makes a piece of what was read, and tells the watch.
+func (s *tableSnapshot) filled(p piece, chunk *snapshot.Chunk) piece {
+	e := s.engine
+	p.at, p.end, p.bytes = chunk.At, !chunk.More, chunk.Bytes
+	if n := len(chunk.Keys); n > 0 {
+		p.last = chunk.Keys[n-1]
+	}
+	p.keys = make(map[change.Position]string, len(chunk.Keys))
+	for i := range chunk.Rows {
+		chunk.Rows[i].Partition = s.Token
+		p.keys[chunk.Rows[i].Position] = chunk.Keys[i]
+	}
+	f := &change.Frame{Token: s.Token, Changes: chunk.Rows, Through: chunk.At, Bytes: chunk.Bytes}
+	e.noteTables(f.Changes)
+	if e.opts.Filter != nil {
+		if p.err = e.opts.Filter.Apply(f); p.err != nil {
+			e.fail(p.err) // as for a frame of the stream
+			return p
+		}
+	}
+	if p.rows = f.Changes; len(p.rows) == 0 {
+		p.bytes = 0
+	}
+	slices.SortFunc(p.rows, func(a, b change.Change) int { return a.Position.Compare(b.Position) })
+	e.watches.read(p.watch, p.at, p.rows)
+	if e.sequencer != nil {
+		e.sequencer.bound(p.watch, p.at-1)
+	}
+	return p
+}
+
+// hand hands a chunk to the lanes once the stream has come to its timestamp.
+func (s *tableSnapshot) hand(p piece) {
+	e := s.engine
+	// I1: what was committed up to the chunk's timestamp is in the lanes before its rows.
+	if !e.until(func() bool { through, _, _ := e.readThrough(); return through >= p.at }) {
+		return
+	}
+	var rows []change.Change
+	if p.stored != nil && !p.anew {
+		out := map[string]bool{}
+		for _, k := range p.stored.Dropped {
+			out[k] = true
+		}
+		rows = slices.DeleteFunc(p.rows, func(c change.Change) bool { return out[p.keys[c.Position]] })
+	} else {
+		var ok bool
+		if rows, ok = s.record(p); !ok {
+			return
+		}
+	}
+	f := &change.Frame{Token: s.Token, Changes: rows, Through: p.at, Bytes: p.bytes}
+	if err := checkFrame(f, change.Timestamp(s.through.Load())); err != nil {
+		e.fail(err)
+		return
+	}
+	h := &hand{account: s.account, bytes: p.bytes}
+	if p.over {
+		h.beyond = func() { s.within(p.bytes) }
+	}
+	s.account.handOver(p.bytes)
+	e.toLanes(s.partition, f, h)
+	e.stats.snapshotRows.Add(int64(len(rows)))
+	e.stats.snapshotDropped.Add(int64(len(p.rows) - len(rows)))
+	e.passed(p.watch)
+}
+
+// record decides which rows go, and stores that before they do: after a crash the same ones are handed on again, and no
+// others, for what was left out may be older than what its sinks have (I1).
+func (s *tableSnapshot) record(p piece) (rows []change.Change, ok bool) {
+	e := s.engine
+	row := s.copyRow()
+	trim := func() int {
+		durable := s.durable()
+		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At <= durable })
+		return len(row.Chunks)
+	}
+	if trim() >= maxChunks {
+		s.closeLanes()
+		if !e.until(func() bool { return trim() < maxChunks }) {
+			return nil, false
+		}
+	}
+	out := e.watches.decide(p.watch)
+	chunk := state.SnapshotChunk{At: p.at, After: p.after, Through: p.last}
+	for i := range p.rows {
+		if c := &p.rows[i]; out(c) {
+			chunk.Dropped = append(chunk.Dropped, p.keys[c.Position])
+		} else {
+			rows = append(rows, *c)
+		}
+	}
+	chunk.Rows = int64(len(rows))
+	switch {
+	case p.anew:
+		row.Anew++
+		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At == p.stored.At })
+	case p.last != "":
+		row.Cursor, row.Read = p.last, p.end
+		row.Rows += chunk.Rows
+		row.Dropped += int64(len(chunk.Dropped))
+	default:
+		row.Read = true // the range has no more rows
+	}
+	if len(rows) > 0 {
+		row.Chunks = append(row.Chunks, chunk)
+	}
+	return rows, s.store(row, nil)
+}
+
+// within gives back the right to a chunk of so many bytes beyond the budget.
+func (s *tableSnapshot) within(bytes int) {
+	s.account.exceed(-bytes)
+	<-s.beyond
+}
+
+// abandon gives back what a piece holds that will not be handed on.
+func (s *tableSnapshot) abandon(p piece) {
+	if p.watch != nil {
+		s.engine.passed(p.watch)
+	}
+	if p.bytes > 0 && p.err == nil {
+		if p.over {
+			s.within(p.bytes)
+		}
+		s.account.Adjust(-p.bytes)
+	}
+}
+
+// passed ends a watch, and what the order by commit holds for it.
+func (e *Engine) passed(w *watch) {
+	if e.sequencer != nil {
+		e.sequencer.unbound(w)
+	}
+	e.watches.pass(w)
+}
+
+// closeLanes sends what the snapshot's own lanes hold without waiting for more.
+func (s *tableSnapshot) closeLanes() {
+	if q := s.engine.sequencer; q != nil {
+		q.mu.Lock() // whoever releases may be making a lane
+		defer q.mu.Unlock()
+	}
+	for _, pr := range s.progress {
+		pr.sink.closeLanes(pr)
+	}
+}
+
+// collect is partition.collect, with the snapshot's own end. The graph does not know it, and is told nothing.
+func (s *tableSnapshot) collect(stored change.Timestamp) (state.Update, bool) {
+	u, ok, _, _ := s.partition.collect(stored)
+	if u.Finished {
+		row := s.copyRow()
+		row.State, row.Chunks = state.SnapshotDone, nil
+		if row.Error != "" {
+			row.State = state.SnapshotFailed
+		}
+		u.Snapshots = []state.TableSnapshot{row}
+	}
+	return u, ok
+}
+
+// committedSnapshot carries a stored update into the snapshot that it is of.
+func (e *Engine) committedSnapshot(u *state.Update) {
+	e.mu.Lock()
+	var s *tableSnapshot
+	for _, other := range e.snapshots {
+		if other.Token == u.Token {
+			s = other
+		}
+	}
+	if s != nil && u.Finished {
+		delete(e.snapshots, s.row.Number)
+	}
+	e.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.committed(u)
+	if !u.Finished {
+		return
+	}
+	for _, pr := range s.progress {
+		pr.sink.forget(pr)
+	}
+	row := u.Snapshots[0]
+	e.log.Info("snapshot ends", "table", row.Table, "snapshot", row.Number, "state", row.State, "rows", row.Rows, "dropped", row.Dropped)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lastSnapshots = append(e.lastSnapshots, row)
+	if n := len(e.lastSnapshots) - maxLastSnapshots; n > 0 {
+		e.lastSnapshots = slices.Delete(e.lastSnapshots, 0, n)
+	}
+}
+
+// takesSnapshots reports whether a snapshot is not wholly durable.
+func (e *Engine) takesSnapshots() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.snapshots) > 0
+}
+
+// snapshotsOfAll are the requests of a start with a snapshot.
+func (e *Engine) snapshotsOfAll(ctx context.Context, p state.Pipeline) (list []state.TableSnapshot, err error) {
+	if e.rows == nil {
+		return nil, fmt.Errorf("pipeline %s: it begins with a snapshot, and this program cannot take one", p.Pipeline)
+	}
+	taken, err := e.opts.Store.Snapshots(ctx, p.Pipeline, false)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline %s: find the snapshots taken: %w", p.Pipeline, err)
+	}
+	if len(taken) > 0 {
+		return nil, nil // a stream that has wholly ended begins again
+	}
+	tables, err := e.rows.Tables(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("pipeline %s: find the tables to take a snapshot of: %w", p.Pipeline, err)
+	}
+	for _, t := range tables {
+		list = append(list, state.TableSnapshot{Table: t, State: state.SnapshotWaiting})
+	}
+	return list, nil
+}
+
+// until waits until cond holds, asking now and then; it reports false when reading stops first.
+func (e *Engine) until(cond func() bool) bool {
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		if e.soft.Err() != nil {
+			return false
+		}
+		if cond() {
+			return true
+		}
+		sleep(e.soft, wait)
+	}
+}

@@ -1,0 +1,477 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/changestream/snapshot"
+	"github.com/spanledger/spanledger/sinks"
+	"github.com/spanledger/spanledger/sinks/memsink"
+	"github.com/spanledger/spanledger/state"
+)
+
+// tables are the rows of a script's database at every timestamp: those from before the stream began, and its changes.
+type tables struct {
+	script *script
+	rng    *dice
+	// rows is the history of each row, by table and key, in position order. A deletion has no After.
+	rows map[string]map[string][]change.Change
+	// step is called before and after each read.
+	step func() error
+
+	mu sync.Mutex
+	// expired is up to where versions are not kept; newest is the timestamp of the newest read, and least what a read after a
+	// restart is later than: time has passed.
+	expired, newest, least change.Timestamp
+}
+
+// newTables gives the script's database rows from before the stream, and turns some of its changes into deletions.
+func newTables(s *script, rng *dice, keys int) *tables {
+	t := &tables{script: s, rng: rng, rows: map[string]map[string][]change.Change{}}
+	for _, table := range scriptTables {
+		t.rows[table.Name] = map[string][]change.Change{}
+	}
+	add := func(c change.Change) {
+		k := string(c.AppendKey(nil))
+		t.rows[c.Table.Name][k] = append(t.rows[c.Table.Name][k], c)
+	}
+	for key := range keys + 4 { // some of them never change again
+		if rng.intn(3) > 0 {
+			add(change.Change{
+				Position: change.Position{Commit: change.Timestamp(1 + rng.intn(900_000))}, Table: scriptTables[key%2], Op: change.Insert,
+				Key: []change.Value{change.Value(strconv.Quote(strconv.Itoa(key)))}, After: change.Row{nil, change.Value(fmt.Sprintf(`"old %d"`, key))},
+			})
+		}
+	}
+	var all []change.Change
+	for _, p := range s.parts {
+		for i := range p.changes {
+			if rng.intn(5) == 0 {
+				p.changes[i].Op, p.changes[i].After = change.Delete, nil
+			}
+			all = append(all, p.changes[i])
+		}
+	}
+	slices.SortFunc(all, func(a, b change.Change) int { return a.Position.Compare(b.Position) })
+	for _, c := range all {
+		add(c)
+	}
+	return t
+}
+
+// at is the row as it was; ok is false where there is none.
+func (t *tables) at(table, key string, at change.Timestamp) (c change.Change, ok bool) {
+	for _, v := range t.rows[table][key] {
+		if v.Position.Commit <= at {
+			c, ok = v, v.Op != change.Delete
+		}
+	}
+	return c, ok
+}
+
+func (t *tables) Tables(context.Context) ([]string, error) { return []string{"carts", "wallets"}, nil }
+
+func (t *tables) Count(context.Context, string) (int64, error) { return 7, nil }
+
+// Read reads at the present anywhere between what the stream has handed over and the end of the history.
+func (t *tables) Read(ctx context.Context, q snapshot.Range) (*snapshot.Chunk, error) {
+	if t.step != nil {
+		if err := t.step(); err != nil {
+			return nil, err
+		}
+	}
+	if q.Table != "carts" && q.Table != "wallets" {
+		return nil, &snapshot.NotWatchedError{Table: q.Table}
+	}
+	at := q.At
+	t.mu.Lock()
+	if at == 0 {
+		at = max(t.script.handed(), q.Floor+1, t.least+1)
+		at += change.Timestamp(t.rng.intn(int(max(t.script.last()-at, 0)) + 2))
+		t.newest = max(t.newest, at)
+	} else if at <= t.expired {
+		t.mu.Unlock()
+		return nil, snapshot.ErrExpired
+	}
+	t.mu.Unlock()
+	select { // the stream goes on meanwhile
+	case <-time.After(time.Duration(t.rng.intn(3)) * time.Millisecond):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	var keys []string
+	for k := range t.rows[q.Table] {
+		_, ok := t.at(q.Table, k, at)
+		if ok && (q.From == "" || k >= q.From) && (q.To == "" || k < q.To) && (q.After == "" || k > q.After) && (q.Through == "" || k <= q.Through) {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, strings.Compare)
+	chunk := &snapshot.Chunk{At: at}
+	if q.Through == "" && len(keys) > q.MaxRows {
+		keys, chunk.More = keys[:q.MaxRows], true
+	}
+	for _, k := range keys {
+		c, _ := t.at(q.Table, k, at)
+		c.Op, c.Position = change.Insert, change.SnapshotPosition(at, q.Table, k)
+		chunk.Rows, chunk.Keys, chunk.Bytes = append(chunk.Rows, c), append(chunk.Keys, k), chunk.Bytes+c.Size()
+	}
+	if t.step != nil {
+		if err := t.step(); err != nil {
+			return nil, err
+		}
+	}
+	return chunk, nil
+}
+
+// snapshotWorld is a world whose pipeline takes snapshots of everything.
+type snapshotWorld struct {
+	*world
+	tables *tables
+	expire bool // versions are lost at every start
+}
+
+func newSnapshotWorld(rng *dice, commits, keys int, order Order) *snapshotWorld {
+	s := newScript(rng, commits, keys, order == OrderCommit)
+	w := &snapshotWorld{world: newWorldOf(s, rng), tables: newTables(s, rng, keys)}
+	w.order = order
+	return w
+}
+
+func (w *snapshotWorld) engine(t testing.TB) *Engine {
+	return w.world.engine(t, func(o *Options) {
+		o.Config.Snapshot = true
+		o.Rows = func(context.Context) (Rows, error) { return w.tables, nil }
+		o.SnapshotChunkRows = 1 + w.rng.intn(4)
+		o.CheckpointEvery = time.Duration(1+w.rng.intn(1500)) * time.Millisecond
+	})
+}
+
+// check holds both destinations against the model.
+func (w *snapshotWorld) check() error {
+	for name, d := range map[string]*memsink.Destination{"once": w.once, "least": w.least} {
+		got := map[string]change.Change{} // by position, as whoever reads a chain or ignores what is old sees it
+		changes := map[string]bool{}
+		for _, v := range d.Deliveries() {
+			k := v.Key()
+			if have, ok := got[k]; !ok || v.Change.Position.After(have.Position) {
+				got[k] = v.Change
+			}
+			if !v.Change.Position.Snapshot {
+				changes[v.Change.ID()] = true
+			} else if row, ok := w.tables.at(v.Change.Table.Name, string(v.Change.AppendKey(nil)), v.Change.Position.Commit); !ok || string(row.After.At(1)) != string(v.Change.After.At(1)) {
+				return fmt.Errorf("%s: %s shows what was not there", name, v.Change.ID())
+			}
+		}
+		if len(changes) != w.script.changes {
+			return fmt.Errorf("%s: I2: %d of %d changes delivered", name, len(changes), w.script.changes)
+		}
+		for table, rows := range w.tables.rows {
+			for k := range rows {
+				want, exists := w.tables.at(table, k, change.MaxTimestamp)
+				have, ok := got[table+k]
+				if exists != (ok && have.Op != change.Delete) || exists && string(have.After.At(1)) != string(want.After.At(1)) {
+					return fmt.Errorf("%s: row %s%s is %s %s, want %s (exists: %t)", name, table, k, have.Op, have.After.At(1), want.After.At(1), exists)
+				}
+			}
+		}
+	}
+	if err := w.once.CheckOnce(); err != nil {
+		return fmt.Errorf("I6: %w", err)
+	}
+	// Chains are in order each by itself: a snapshot's are apart from the partitions', as the partitions' are from one another.
+	if err := w.least.CheckOrder(); err != nil {
+		return fmt.Errorf("I1: %w", err)
+	}
+	if w.order == OrderCommit {
+		var last change.Position
+		for _, d := range w.least.Deliveries() {
+			if !d.Repeat && !d.Change.Position.After(last) {
+				return fmt.Errorf("I1: %s was first delivered after %s", d.Change.ID(), last)
+			}
+			if !d.Repeat {
+				last = d.Change.Position
+			}
+		}
+	}
+	list, err := w.store.Snapshots(context.Background(), "test", false)
+	if err != nil || len(list) != 2 {
+		return fmt.Errorf("snapshots %+v, %w", list, err)
+	}
+	for _, s := range list {
+		if s.State != state.SnapshotDone || !s.Read || len(s.Chunks) > 0 || s.Total != 7 {
+			return fmt.Errorf("snapshot %+v", s)
+		}
+		if !w.expire && s.Anew > 0 {
+			return fmt.Errorf("chunks were read anew: %+v", s)
+		}
+	}
+	return nil
+}
+
+// run runs the pipeline with crashes: each after so many steps, which are the calls of sinks, store, tables and stream; a
+// negative one counts chunks handed on, and comes a few steps after that.
+func (w *snapshotWorld) run(t *testing.T, faults int, crashes []int) error {
+	w.faults, w.store.every = faults, faults
+	for _, steps := range append(slices.Clone(crashes), 0) {
+		var e *Engine
+		var mu sync.Mutex
+		step := func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if steps > 0 {
+				if steps--; steps == 0 {
+					e.Kill()
+				}
+			}
+			return nil
+		}
+		last := steps == 0
+		if last {
+			w.store.every = 0
+		}
+		w.tables.step = step
+		w.script.stop = func(string, int) error {
+			if w.rng.intn(2) == 0 {
+				time.Sleep(time.Duration(w.rng.intn(20)) * time.Millisecond)
+			}
+			return step()
+		}
+		w.store.onCommit = func(us []state.Update) {
+			step()
+			for _, u := range us {
+				for _, s := range u.Snapshots {
+					if len(s.Chunks) == 0 {
+						continue
+					}
+					time.Sleep(time.Duration(w.rng.intn(20)) * time.Millisecond) // the stream goes on meanwhile
+					mu.Lock()
+					if steps < 0 {
+						if steps++; steps == 0 {
+							steps = 1 + w.rng.intn(8)
+						}
+					}
+					mu.Unlock()
+				}
+			}
+		}
+		w.tables.mu.Lock()
+		if w.tables.least = w.tables.newest; w.expire {
+			w.tables.expired = w.tables.newest
+		}
+		w.tables.mu.Unlock()
+		e = w.engine(t)
+		for i := range e.sinks {
+			hook := func(ctx context.Context, b *sinks.Batch) error { step(); return w.hook(ctx, b) }
+			spec := e.sinks[i].spec
+			if i == 0 {
+				e.sinks[i].sink = memsink.NewAppender(memsink.Options{Destination: w.once, Spec: spec, Before: hook, After: hook, Segments: true, MaxPlace: 3})
+			} else {
+				e.sinks[i].sink = memsink.NewWriter(memsink.Options{Destination: w.least, Spec: spec, Before: hook, After: hook})
+			}
+		}
+		if err := e.Run(t.Context()); err != nil && (last || !errors.Is(err, errInjected)) {
+			return fmt.Errorf("run: %w", err)
+		}
+		if used, _ := e.budget.inUse(); last && used != 0 {
+			return fmt.Errorf("I10: %d bytes of the budget were never given back", used)
+		}
+		if n := e.watches.open.Load(); last && n != 0 {
+			return fmt.Errorf("%d watches were left open", n)
+		}
+	}
+	return w.check()
+}
+
+// TestSnapshotAmongChanges is the property of snapshots: whatever the stream, the graph, the timestamps of chunks and crashes
+// between any two steps do, every row arrives, as a change or as a snapshot's row, and nothing older after something newer.
+func TestSnapshotAmongChanges(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		seed := rapid.Uint64().Draw(rt, "seed")
+		commits := rapid.IntRange(1, 80).Draw(rt, "commits")
+		keys := rapid.IntRange(2, 12).Draw(rt, "keys")
+		faults := rapid.SampledFrom([]int{0, 3, 10}).Draw(rt, "faults")
+		crashes := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 120), rapid.IntRange(-4, -1)), 0, 5).Draw(rt, "crash after so many steps")
+		order := rapid.SampledFrom([]Order{OrderKey, OrderCommit}).Draw(rt, "order")
+		var failure error
+		synctest.Test(t, func(t *testing.T) {
+			failure = newSnapshotWorld(newDice(seed), commits, keys, order).run(t, faults, crashes)
+		})
+		if failure != nil {
+			rt.Fatal(failure)
+		}
+	})
+}
+
+// Where versions are not kept any more, chunks that were with the sinks are read anew: rows may come twice, at two positions,
+// and still nothing is lost and nothing older comes after something newer.
+func TestSnapshotAnew(t *testing.T) {
+	anew := int64(0)
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newSnapshotWorld(newDice(seed), 60, 12, []Order{OrderKey, OrderCommit}[seed%2])
+			w.expire = true
+			if err := w.run(t, int(seed%3)*3, []int{-1 - int(seed%4), -1 - int(seed%3), 60}); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			list, err := w.store.Snapshots(t.Context(), "test", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range list {
+				anew += s.Anew
+			}
+		})
+	}
+	if anew < 5 {
+		t.Errorf("only %d chunks were read anew", anew)
+	}
+}
+
+// Requests are taken up while the pipeline runs: the rows of a range, once more, and a table that there is not, which fails
+// alone.
+func TestSnapshotRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{parts: map[string]*scriptPart{}, rng: newDice(1)}
+		w := &snapshotWorld{world: newWorldOf(s, s.rng), tables: newTables(s, s.rng, 12)}
+		quiet := &tape{first: []change.Partition{{Token: "a", Start: 1_000_000}}, frames: map[string][]*change.Frame{"a": nil}}
+		for i := range 2_000 {
+			quiet.frames["a"] = append(quiet.frames["a"], &change.Frame{Through: change.Timestamp(1_000_000 + i)})
+		}
+		quiet.before = func(ctx context.Context, _ string, _ int) { sleep(ctx, 10*time.Millisecond) }
+		e := w.world.engine(t, func(o *Options) {
+			o.Source = func(context.Context, state.Snapshot) (Source, error) { return quiet, nil }
+			o.Rows = func(context.Context) (Rows, error) { return w.tables, nil }
+			o.SnapshotChunkRows = 2
+		})
+		done := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { done <- e.Run(ctx) }()
+		<-e.Ready()
+		ask := func(table, from, to string) {
+			if _, isNew, err := w.store.RequestSnapshot(t.Context(), "test", state.TableSnapshot{Table: table, From: from, To: to}); err != nil || !isNew {
+				t.Fatalf("asked for %s: new %t, %v", table, isNew, err)
+			}
+		}
+		ask("carts", `["1"]`, `["5"]`)
+		ask("no such table", "", "")
+		time.Sleep(5 * time.Second)
+		want := 0
+		for k := range w.tables.rows["carts"] {
+			if k >= `["1"]` && k < `["5"]` {
+				want++
+			}
+		}
+		status := e.Status().Snapshots
+		if len(status) != 2 || status[0].State != state.SnapshotDone && status[1].State != state.SnapshotDone {
+			t.Fatalf("%+v", status)
+		}
+		if n := w.least.Distinct(); n != want || want < 2 || w.once.Distinct() != want || e.Status().SnapshotRows != int64(want) {
+			t.Errorf("%d rows came, want %d", n, want)
+		}
+		ask("carts", `["1"]`, `["5"]`) // done is done: this takes them again
+		time.Sleep(5 * time.Second)
+		if n := w.least.Distinct(); n != 2*want {
+			t.Errorf("taken again: %d rows, want %d", n, 2*want)
+		}
+		list, err := w.store.Snapshots(t.Context(), "test", false)
+		if err != nil || len(list) != 3 {
+			t.Fatal(list, err)
+		}
+		if f := list[1]; f.State != state.SnapshotFailed || !strings.Contains(f.Error, "no such table") {
+			t.Errorf("%+v", f)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A frame is cut where a chunk that was handed on before a crash has its place: what comes before it goes on, and with it the
+// partitions that are announced, which no promise may pass (I3).
+func TestCutFrame(t *testing.T) {
+	f := &change.Frame{Token: "a", Through: 9, Bytes: 300, Reserved: 250, Ended: true, Children: []change.Partition{{Token: "b"}}, Sources: []string{"c"},
+		Changes: []change.Change{tapeChange(0, 3), tapeChange(0, 5), tapeChange(0, 7)}}
+	head := cutFrame(f, 5)
+	if head.Through != 5 || len(head.Changes) != 2 || head.Ended || len(head.Children) != 1 || head.Sources != nil || head.Bytes != 200 || head.Reserved != 200 {
+		t.Errorf("head %+v", head)
+	}
+	if f.Through != 9 || len(f.Changes) != 1 || !f.Ended || f.Children != nil || f.Sources == nil || f.Bytes != 100 || f.Reserved != 50 {
+		t.Errorf("rest %+v", f)
+	}
+}
+
+// Keys match whatever way they are written in.
+func TestMatchKeys(t *testing.T) {
+	table := change.NewTable("t", 1, []change.Column{
+		{Name: "s", Type: &change.Type{Code: change.CodeString}, Key: true}, {Name: "f", Type: &change.Type{Code: change.CodeFloat64}, Key: true},
+		{Name: "at", Type: &change.Type{Code: change.CodeTimestamp}, Key: true},
+	})
+	of := func(values ...string) string {
+		c := change.Change{Table: table}
+		for _, v := range values {
+			c.Key = append(c.Key, change.Value(v))
+		}
+		var m matchKeys
+		return m.of(&c)
+	}
+	if a, b := of(`"<\"\u00e9"`, "1e3", `"2026-01-02T03:04:05.120Z"`), of(`"\u003c\"é"`, "1000.0", `"2026-01-02T03:04:05.12Z"`); a != b {
+		t.Errorf("%q and %q", a, b)
+	}
+	if a, b := of(`"null"`, "1", `"x"`), of("null", "1", `"x"`); a == b {
+		t.Errorf("%q is the key of null and of its text", a)
+	}
+}
+
+// Engines killed shortly after a chunk was handed on: those are the ones that are read again.
+func TestSnapshotRecovers(t *testing.T) {
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newSnapshotWorld(newDice(seed), 120, 6, OrderKey)
+			if err := w.run(t, 3, []int{-1 - int(seed%3), -1, -2, -1, -1 - int(seed%2), -2}); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		})
+	}
+}
+
+// From the moment it is decided which rows go until they are in the lanes, newer changes of theirs wait, and no others do.
+func TestWatchGate(t *testing.T) {
+	var ws watches
+	w := ws.watch("carts", 0)
+	row := tapeChange(0, 5)
+	other := tapeChange(0, 9)
+	other.Key = []change.Value{change.Value(`"2"`)}
+	newer := []change.Change{tapeChange(0, 9)}
+	ws.read(w, 5, []change.Change{row})
+	out := ws.decide(w)
+	if out(&row) {
+		t.Fatal("a row that nothing has overtaken is left out")
+	}
+	for _, passes := range [][]change.Change{{tapeChange(0, 5)}, {tapeChange(1, 9)}, {other}} {
+		if _, wait := ws.admit(passes); wait != nil {
+			t.Errorf("%s waits", passes[0].ID())
+		}
+	}
+	at, wait := ws.admit(newer)
+	if wait == nil || at != 5 {
+		t.Fatalf("I1: a newer change of the row does not wait: %v", at)
+	}
+	ws.pass(w)
+	<-wait
+	if _, wait := ws.admit(newer); wait != nil || ws.open.Load() != 0 {
+		t.Error("it waits for nothing")
+	}
+}
