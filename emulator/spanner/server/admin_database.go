@@ -3,7 +3,10 @@ package server
 import (
 	"context"
 	"fmt"
+	"maps"
+	"path"
 	"regexp"
+	"slices"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
@@ -73,6 +76,7 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 		d.log.Close()
 		return nil, err
 	}
+	d.store.Found()
 	c.mu.Lock()
 	if c.databases[name] != nil || c.closed {
 		c.mu.Unlock()
@@ -165,20 +169,11 @@ func (a *databaseService) GetDatabaseDdl(_ context.Context, r *databasepb.GetDat
 		return nil, err
 	}
 	out := &databasepb.GetDatabaseDdlResponse{Statements: sql.PrintDDL(d.store.Schema())}
-	_, id, _ := cutLast(d.name, "/")
-	for name, value := range d.store.Schema().Options {
-		out.Statements = append(out.Statements, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", id, name, value))
+	options := d.store.Schema().Options
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		out.Statements = append(out.Statements, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", path.Base(d.name), name, options[name]))
 	}
 	return out, nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	for i := len(s) - len(sep); i >= 0; i-- {
-		if s[i:i+len(sep)] == sep {
-			return s[:i], s[i+len(sep):], true
-		}
-	}
-	return "", s, false
 }
 
 func (a *databaseService) DropDatabase(_ context.Context, r *databasepb.DropDatabaseRequest) (*emptypb.Empty, error) {
@@ -193,53 +188,13 @@ func (a *databaseService) DropDatabase(_ context.Context, r *databasepb.DropData
 	return &emptypb.Empty{}, nil
 }
 
-// operationService answers for operations, all of which are finished when they are made.
-type operationService struct {
-	longrunningpb.UnimplementedOperationsServer
-	s *Server
-}
-
-func (o *operationService) GetOperation(_ context.Context, r *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
-	c := &o.s.catalog
+// ListBackups lists none: clean-up code asks before it deletes an instance. Backups cannot be made here.
+func (a *databaseService) ListBackups(_ context.Context, r *databasepb.ListBackupsRequest) (*databasepb.ListBackupsResponse, error) {
+	c := &a.s.catalog
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if op := c.ops[r.GetName()]; op != nil {
-		return op, nil
+	if _, ok := c.instances[r.GetParent()]; !ok {
+		return nil, missingInstance(r.GetParent())
 	}
-	return nil, errorf(codes.NotFound, "Operation not found: %s", r.GetName())
-}
-
-func (o *operationService) WaitOperation(ctx context.Context, r *longrunningpb.WaitOperationRequest) (*longrunningpb.Operation, error) {
-	return o.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: r.GetName()})
-}
-
-func (o *operationService) ListOperations(_ context.Context, r *longrunningpb.ListOperationsRequest) (*longrunningpb.ListOperationsResponse, error) {
-	c := &o.s.catalog
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	names, next, err := page(childrenOf(c.ops, r.GetName()), r.GetPageSize(), r.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	out := &longrunningpb.ListOperationsResponse{NextPageToken: next}
-	for _, n := range names {
-		out.Operations = append(out.Operations, c.ops[n])
-	}
-	return out, nil
-}
-
-func (o *operationService) CancelOperation(ctx context.Context, r *longrunningpb.CancelOperationRequest) (*emptypb.Empty, error) {
-	_, err := o.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: r.GetName()})
-	return &emptypb.Empty{}, err
-}
-
-func (o *operationService) DeleteOperation(_ context.Context, r *longrunningpb.DeleteOperationRequest) (*emptypb.Empty, error) {
-	c := &o.s.catalog
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.ops[r.GetName()]; !ok {
-		return nil, errorf(codes.NotFound, "Operation not found: %s", r.GetName())
-	}
-	delete(c.ops, r.GetName())
-	return &emptypb.Empty{}, nil
+	return &databasepb.ListBackupsResponse{}, nil
 }

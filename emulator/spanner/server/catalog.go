@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -133,9 +134,13 @@ func (c *catalog) finish(op *longrunningpb.Operation) {
 }
 
 func (c *catalog) databaseProto(d *Database) *databasepb.Database {
+	retention := c.opts.VersionRetention
+	if retention <= 0 {
+		retention = store.DefaultRetention
+	}
 	return &databasepb.Database{
 		Name: d.name, State: databasepb.Database_READY, CreateTime: d.created,
-		VersionRetentionPeriod: "1h", EarliestVersionTime: d.created,
+		VersionRetentionPeriod: fmt.Sprintf("%ds", int64(retention.Seconds())), EarliestVersionTime: micros(max(d.store.EarliestVersion(), d.created.AsTime().UnixMicro())),
 		DatabaseDialect: databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL,
 	}
 }

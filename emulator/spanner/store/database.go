@@ -74,7 +74,8 @@ func New(o Options) *Database {
 	}
 	db := &Database{opts: o, last: o.Clock.Now().UnixMicro()}
 	s := &Schema{At: db.last, Options: map[string]string{}}
-	db.horizon.Store(db.last)
+	// There is nothing before the first commit, but it may be read there, as far back as retention allows.
+	db.horizon.Store(db.last - o.Retention.Microseconds())
 	db.current.Store(&state{ts: db.last, schema: s, schemas: []*Schema{s}, trees: map[int64]*tree{}, lastWrite: map[int64]int64{}})
 	return db
 }
@@ -84,6 +85,18 @@ func (db *Database) Now() time.Time { return db.opts.Clock.Now() }
 
 // Schema returns the current schema.
 func (db *Database) Schema() *Schema { return db.current.Load().schema }
+
+// Found makes the current schema the one that reads of the time before it see: the schema the database was created with.
+func (db *Database) Found() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	st := *db.current.Load()
+	st.schemas = []*Schema{st.schema}
+	db.current.Store(&st)
+}
+
+// EarliestVersion is the oldest readable timestamp, in microseconds since 1970.
+func (db *Database) EarliestVersion() int64 { return db.horizon.Load() }
 
 // NewObjectID gives a fresh Table.ID or Index.ID.
 func (db *Database) NewObjectID() int64 { return db.objects.Add(1) }
