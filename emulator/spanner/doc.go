@@ -5,5 +5,7 @@
 // speaks gRPC. It has what Google's emulator lacks: multiplexed sessions with many transactions at once, change streams
 // whose resume tokens work and whose partitions split, merge and move on command, and a clock that tests can step.
 //
+// CLIENT_TESTS.md beside this file lists the official client's integration tests, what becomes of each here, and why.
+//
 // Nothing is persisted and nothing is authenticated: bind it to loopback.
 package spanner

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +64,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			Clock: o.Clock, VersionRetention: o.VersionRetention,
 			Changes: changes.Options{Partitions: o.Partitions, Retention: o.StreamRetention, MaxBytes: o.StreamBytes, Churn: o.Churn},
 		}),
-		grpc:   grpc.NewServer(append(server.GRPCOptions(o.MaxConcurrentStreams), o.GRPC...)...),
+		grpc:   grpc.NewServer(slices.Concat(server.GRPCOptions(o.MaxConcurrentStreams), server.Recover(), o.GRPC)...),
 		served: make(chan error, 1),
 	}
 	s.srv.Register(s.grpc)

@@ -52,6 +52,9 @@ func (a *dataService) dml(ctx context.Context, ses *session, r *sppb.ExecuteSqlR
 }
 
 func (s *source) dml(ctx context.Context, d *Database, r *sppb.ExecuteSqlRequest, st *sql.Statement) (*sppb.ResultSet, error) {
+	if r.GetQueryMode() == sppb.ExecuteSqlRequest_PLAN {
+		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the query mode PLAN for DML statements")
+	}
 	if err := s.direct(r.GetDirectedReadOptions()); err != nil {
 		return nil, err
 	}

@@ -91,10 +91,8 @@ func (a *dataService) ExecuteStreamingSql(r *sppb.ExecuteSqlRequest, stream sppb
 }
 
 func parseStatement(r *sppb.ExecuteSqlRequest) (*sql.Statement, error) {
-	switch r.GetQueryMode() {
-	case sppb.ExecuteSqlRequest_NORMAL, sppb.ExecuteSqlRequest_PROFILE, sppb.ExecuteSqlRequest_WITH_STATS, sppb.ExecuteSqlRequest_WITH_PLAN_AND_STATS:
-	default:
-		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the query mode %v: it has no query plans", r.GetQueryMode())
+	if _, ok := sppb.ExecuteSqlRequest_QueryMode_name[int32(r.GetQueryMode())]; !ok {
+		return nil, errorf(codes.InvalidArgument, "the query mode %v is not known", r.GetQueryMode())
 	}
 	if r.GetDataBoostEnabled() && len(r.GetPartitionToken()) == 0 {
 		return nil, errorf(codes.InvalidArgument, "data_boost_enabled needs a partition token")
@@ -158,38 +156,40 @@ func (s *source) query(ctx context.Context, r *sppb.ExecuteSqlRequest, st *sql.S
 		return err
 	}
 	fields := plan.Columns()
-	if err := noStructs(fields); err != nil {
-		return err
-	}
 	if f.token, err = s.admit(r.GetLastStatement()); err != nil {
 		return err
 	}
 	f.meta = &sppb.ResultSetMetadata{RowType: rowType(fields), Transaction: s.meta}
-	err = plan.Run(ctx, func(row []store.Value) error {
-		return f.row(encodeRow(fields, row))
-	})
-	if err != nil {
-		return err
-	}
-	var stats *sppb.ResultSetStats
-	if r.GetQueryMode() != sppb.ExecuteSqlRequest_NORMAL {
-		qs, err := structpb.NewStruct(map[string]any{"rows_returned": float64(f.pos.rows), "query_text": r.GetSql()})
+	mode := r.GetQueryMode()
+	if mode != sppb.ExecuteSqlRequest_PLAN {
+		err = plan.Run(ctx, func(row []store.Value) error {
+			return f.row(encodeRow(fields, row))
+		})
 		if err != nil {
+			return err
+		}
+	}
+	stats := &sppb.ResultSetStats{}
+	switch mode {
+	case sppb.ExecuteSqlRequest_NORMAL:
+		return f.finish(nil)
+	case sppb.ExecuteSqlRequest_PLAN, sppb.ExecuteSqlRequest_PROFILE, sppb.ExecuteSqlRequest_WITH_PLAN_AND_STATS:
+		stats.QueryPlan = planOf(r.GetSql())
+	}
+	if mode != sppb.ExecuteSqlRequest_PLAN {
+		if stats.QueryStats, err = structpb.NewStruct(map[string]any{"rows_returned": float64(f.pos.rows), "query_text": r.GetSql()}); err != nil {
 			return errorf(codes.Internal, "query statistics: %v", err)
 		}
-		stats = &sppb.ResultSetStats{QueryStats: qs}
 	}
 	return f.finish(stats)
 }
 
-// noStructs refuses results that Spanner does not return: a struct may only be an array's element.
-func noStructs(fields []store.Field) error {
-	for _, f := range fields {
-		if f.Type != nil && f.Type.Code == store.Struct {
-			return errorf(codes.Unimplemented, "Unsupported query shape: A struct value cannot be returned as a column value. Rewrite the query to flatten the struct fields in the result.")
-		}
-	}
-	return nil
+// planOf is the plan of any query: there is no optimizer here whose choices could be shown, so it is one node.
+func planOf(text string) *sppb.QueryPlan {
+	return &sppb.QueryPlan{PlanNodes: []*sppb.PlanNode{{
+		Kind: sppb.PlanNode_RELATIONAL, DisplayName: "Embedded Query",
+		ShortRepresentation: &sppb.PlanNode_ShortRepresentation{Description: text},
+	}}}
 }
 
 func encodeRow(fields []store.Field, row []store.Value) []*structpb.Value {

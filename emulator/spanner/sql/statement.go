@@ -134,6 +134,9 @@ func (s *Statement) Prepare(env Env) (*Plan, error) {
 			q.columns[i].Type = int64Type
 		}
 	}
+	if err := checkShape(t.Query, q.columns); err != nil {
+		return nil, err
+	}
 	return &Plan{q}, nil
 }
 
