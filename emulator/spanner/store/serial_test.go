@@ -76,9 +76,9 @@ func TestSerialOrder(t *testing.T) {
 		tab := newTable(1, "t", "")
 		x := &store.Index{ID: 2, Name: "x", Table: "t", Key: []store.KeyPart{{Column: 3}}}
 		db := open(rt, store.Options{}, []*store.Table{tab}, x)
-		key, value := rapid.Int64Range(0, 5), rapid.Int64Range(0, 3)
+		key, value := rapid.Int64Range(0, 2), rapid.Int64Range(0, 1)
 		var live, done []*script
-		for step := range rapid.IntRange(5, 60).Draw(rt, "steps") {
+		for step := range rapid.IntRange(20, 200).Draw(rt, "steps") {
 			if len(live) < 2 || len(live) < 5 && rapid.IntRange(0, 3).Draw(rt, "new") == 0 {
 				live = append(live, &script{id: step, tx: db.Begin()})
 			}
