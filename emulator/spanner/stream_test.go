@@ -22,21 +22,7 @@ import (
 
 // changeRecord is the column of a change-stream query in the ordinary client's form.
 type changeRecord struct {
-	Data []*struct {
-		CommitTimestamp time.Time     `spanner:"commit_timestamp"`
-		Sequence        string        `spanner:"record_sequence"`
-		TransactionID   string        `spanner:"server_transaction_id"`
-		IsLast          bool          `spanner:"is_last_record_in_transaction_in_partition"`
-		Table           string        `spanner:"table_name"`
-		ColumnTypes     []*columnType `spanner:"column_types"`
-		Mods            []*mod        `spanner:"mods"`
-		ModType         string        `spanner:"mod_type"`
-		Capture         string        `spanner:"value_capture_type"`
-		Records         int64         `spanner:"number_of_records_in_transaction"`
-		Partitions      int64         `spanner:"number_of_partitions_in_transaction"`
-		Tag             string        `spanner:"transaction_tag"`
-		System          bool          `spanner:"is_system_transaction"`
-	} `spanner:"data_change_record"`
+	Data      []*changeData `spanner:"data_change_record"`
 	Heartbeat []*struct {
 		Timestamp time.Time `spanner:"timestamp"`
 	} `spanner:"heartbeat_record"`
@@ -48,6 +34,22 @@ type changeRecord struct {
 			Parents []string `spanner:"parent_partition_tokens"`
 		} `spanner:"child_partitions"`
 	} `spanner:"child_partitions_record"`
+}
+
+type changeData struct {
+	CommitTimestamp time.Time     `spanner:"commit_timestamp"`
+	Sequence        string        `spanner:"record_sequence"`
+	TransactionID   string        `spanner:"server_transaction_id"`
+	IsLast          bool          `spanner:"is_last_record_in_transaction_in_partition"`
+	Table           string        `spanner:"table_name"`
+	ColumnTypes     []*columnType `spanner:"column_types"`
+	Mods            []*mod        `spanner:"mods"`
+	ModType         string        `spanner:"mod_type"`
+	Capture         string        `spanner:"value_capture_type"`
+	Records         int64         `spanner:"number_of_records_in_transaction"`
+	Partitions      int64         `spanner:"number_of_partitions_in_transaction"`
+	Tag             string        `spanner:"transaction_tag"`
+	System          bool          `spanner:"is_system_transaction"`
 }
 
 type columnType struct {
