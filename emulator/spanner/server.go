@@ -105,6 +105,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
+// InMemory reports whether it serves inside the process only; see Options.
+func (s *Server) InMemory() bool { return s.memory != nil }
+
 // ClientOptions make the clients of Google's libraries, data and admin, talk to this server.
 func (s *Server) ClientOptions() []option.ClientOption {
 	o := []option.ClientOption{
