@@ -91,11 +91,12 @@ func TestChurnRun(t *testing.T) {
 		if f.err != nil {
 			t.Errorf("%s: %v", f.stream, f.err)
 		}
-		rows := 0
+		rows, wrong := 0, 0
 		for i := range writers {
 			for k := range keys {
 				got := f.versions[fmt.Sprint(key(i, k))]
-				if got != written[i][k] {
+				if got != written[i][k] && wrong < 3 {
+					wrong++
 					t.Errorf("%s: key %d came up to version %d, and %d was written", f.stream, key(i, k), got, written[i][k])
 				}
 				rows += written[i][k]
@@ -337,7 +338,8 @@ func (f *follower) change(d *spannerpb.ChangeStreamRecord_DataChangeRecord) erro
 	return nil
 }
 
-// hold waits until every source of a move has been handled through at.
+// hold waits until every source of a move has been handled through at. A source may be one that nobody has announced yet:
+// the branch it comes from may be read later than this one.
 func (f *follower) hold(ctx context.Context, sources []string, at time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -345,9 +347,6 @@ func (f *follower) hold(ctx context.Context, sources []string, at time.Time) err
 		for !f.ended[s] && f.through[s].Before(at) {
 			if f.err != nil {
 				return f.err
-			}
-			if !f.tokens[s] {
-				return fmt.Errorf("keys come from partition %s, which nobody has announced", s)
 			}
 			if ctx.Err() != nil {
 				return fmt.Errorf("waiting for partition %s, which is at %v, to reach %v: %w", s, f.through[s], at, ctx.Err())
