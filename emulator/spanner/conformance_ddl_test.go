@@ -98,6 +98,17 @@ func TestOptionsOfDDL(t *testing.T) {
 	wantText(t, fmt.Sprintln(l.query("SELECT OPTION_NAME, OPTION_VALUE FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS")), "[[value_capture_type NEW_ROW]]\n")
 }
 
+// With per_placement_tvf there is one read function a placement; the rows of a database without placements are in "default".
+func TestPerPlacementFunctions(t *testing.T) {
+	l := bed(t, tableT, "CREATE CHANGE STREAM s FOR T OPTIONS (per_placement_tvf = true)", "CREATE CHANGE STREAM plain FOR T")
+	at := l.apply(insertT(1, "x"))
+	for function, code := range map[string]codes.Code{"s_default": codes.OK, "s": codes.InvalidArgument, "s_eu": codes.InvalidArgument, "plain_default": codes.InvalidArgument, "plain": codes.OK} {
+		_, err := l.read(call{stream: function, from: at})
+		wantCode(t, err, code, function)
+	}
+	wantText(t, l.mods("s_default", at, at), lines(`INSERT T {"k":"1"} {"a":"x","b":null} {}`))
+}
+
 func TestCase3StreamsOnOneColumn(t *testing.T) {
 	l := bed(t, tableT, "CREATE CHANGE STREAM s1 FOR T(a)", "CREATE CHANGE STREAM s2 FOR T", "CREATE CHANGE STREAM s3 FOR ALL")
 	l.refuses(codes.FailedPrecondition, "CREATE CHANGE STREAM s4 FOR T(a)")
