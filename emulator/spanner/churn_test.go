@@ -106,8 +106,9 @@ func TestChurnRun(t *testing.T) {
 			t.Errorf("%s: %d rows came of %d", f.stream, f.rows, rows)
 		}
 		t.Logf("%s: %d rows, each once and those of a key in order: %d records in %d partitions; %d splits, %d merges, %d moves", f.stream, f.rows, f.records, len(f.tokens), f.splits, f.merges, f.moves)
-		if least := int(run / (200 * time.Millisecond)); f.splits < least/2 || f.merges < least/2 || f.moves < least/2 {
-			t.Errorf("%s: too little churn", f.stream)
+		// One of each every 50 ms is the plan; a busy machine misses turns.
+		if least := int(run / (500 * time.Millisecond)); f.splits < least || f.merges < least || f.moves < least {
+			t.Errorf("%s: too little churn: want %d of each", f.stream, least)
 		}
 	}
 }

@@ -40,8 +40,15 @@ func (l *Log) startChurn() {
 	}
 	rng := rand.New(rand.NewPCG(c.Seed, c.Seed^0x9e3779b97f4a7c15))
 	l.churn.Go(func() {
+		next := l.clock.Now()
 		for {
-			fired, stop := l.clock.NewTimer(c.Interval)
+			// A fixed rate: what a turn takes does not slow the next. Turns that a stepped clock or a busy machine has missed
+			// are not made up for.
+			now := l.clock.Now()
+			if next = next.Add(c.Interval); next.Before(now) {
+				next = now
+			}
+			fired, stop := l.clock.NewTimer(next.Sub(now))
 			select {
 			case <-l.done:
 				stop()
@@ -81,7 +88,7 @@ func (l *Log) churnOnce(name string, c Churn, rng *rand.Rand) {
 	}
 	n := len(s.live)
 	p := s.live[rng.IntN(n)]
-	joined := neighbours(s.starts(), p, 2+rng.IntN(c.Ways-1)) // by a merge
+	joined := s.mergeable(p, 2+rng.IntN(c.Ways-1), rng)
 	l.mu.Unlock()
 
 	pick := rng.IntN(max(1, c.Split+c.Merge+c.Move))
@@ -133,6 +140,20 @@ func neighbours(starts map[place]*partition, p *partition, n int) []string {
 		}
 		p = next
 		out = append(out, p.token)
+	}
+	return out
+}
+
+// mergeable is the tokens of p and up to n-1 live partitions that can be merged with it. The caller holds mu.
+func (s *stream) mergeable(p *partition, n int, rng *rand.Rand) []string {
+	if !s.mutable {
+		return neighbours(s.starts(), p, n)
+	}
+	out := []string{p.token}
+	for _, i := range rng.Perm(len(s.live)) {
+		if len(out) < n && s.live[i] != p {
+			out = append(out, s.live[i].token)
+		}
 	}
 	return out
 }
