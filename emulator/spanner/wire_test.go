@@ -46,14 +46,13 @@ func (w *world) wire() *wire {
 
 // call is one call of a read function; zero fields are NULL, but a heartbeat of 0 means a second.
 type call struct {
-	stream         string // "" is s
-	from, end      time.Time
-	token          string
-	heartbeat      int64
-	resume         []byte
-	transaction    *spannerpb.TransactionSelector
-	sql            string // instead of the ordinary one
-	withoutSession bool
+	stream      string // "" is s
+	from, end   time.Time
+	token       string
+	heartbeat   int64
+	resume      []byte
+	transaction *spannerpb.TransactionSelector
+	sql         string // instead of the ordinary one
 }
 
 func (c call) request(session string) *spannerpb.ExecuteSqlRequest {
