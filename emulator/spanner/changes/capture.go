@@ -54,6 +54,7 @@ func (s *stream) observe(c *store.Commit) {
 		at := place{v.root, ch.Key}
 		p := s.routes.owner(at)
 		p.remember(at)
+		p.taken++
 		s.capture(txn, p, v, ch)
 	}
 	if txn == nil {
@@ -68,6 +69,9 @@ func (s *stream) observe(c *store.Commit) {
 	s.touched = s.touched[:0]
 }
 
+// TTLTag is the transaction tag of the system transactions that row deletion policies make.
+const TTLTag = "RowDeletionPolicy"
+
 func (s *stream) excluded(c *store.Commit, op store.Op) bool {
 	switch op {
 	case store.Insert:
@@ -75,7 +79,7 @@ func (s *stream) excluded(c *store.Commit, op store.Op) bool {
 	case store.Update:
 		return s.opts.excludeUpdate
 	}
-	return s.opts.excludeDelete || s.opts.excludeTTLDeletes && c.System && c.Tag == "RowDeletionPolicy"
+	return s.opts.excludeDelete || s.opts.excludeTTLDeletes && c.System && c.Tag == TTLTag
 }
 
 // writesTracked reports whether an update wrote (not: changed the value of) any tracked non-key column.

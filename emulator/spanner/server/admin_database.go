@@ -71,20 +71,18 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 	if dup {
 		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
 	}
-	d := c.newDatabase(name)
+	d, err := c.newDatabase(name, nil)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := d.applyDDL(r.GetExtraStatements()); err != nil {
 		d.log.Close()
 		return nil, err
 	}
 	d.store.Found()
-	c.mu.Lock()
-	if c.databases[name] != nil || c.closed {
-		c.mu.Unlock()
-		d.log.Close()
-		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
+	if err := c.add(d); err != nil {
+		return nil, err
 	}
-	c.databases[name] = d
-	c.mu.Unlock()
 	return a.s.done(name, "", &databasepb.CreateDatabaseMetadata{Database: name}, c.databaseProto(d))
 }
 

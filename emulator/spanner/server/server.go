@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
+	"github.com/spanledger/spanledger/emulator/spanner/fault"
 )
 
 // Options configure a Server. The zero value is usable.
@@ -20,6 +21,9 @@ type Options struct {
 	VersionRetention time.Duration
 	// Changes configures the change streams of every database; its Clock and SafeTime are set by the server.
 	Changes changes.Options
+	// Faults decides what goes wrong; nil is nothing. The gRPC server needs Interceptors, and Clock must be one of
+	// Faults.Clock if it is to jump.
+	Faults *fault.Injector
 }
 
 // Server answers Cloud Spanner's services. All state is in memory. It is safe for concurrent use.

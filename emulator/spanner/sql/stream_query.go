@@ -41,10 +41,7 @@ func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Pa
 		return nil, invalid("the statement is not a change-stream query: %s", firstWords(s.text))
 	}
 	name := pathName(s.tvf.Name)
-	if len(name) <= len(readFunction) || !strings.EqualFold(name[:len(readFunction)], readFunction) {
-		return nil, invalid("Table-valued function not found: %s", name)
-	}
-	def := schema.Stream(name[len(readFunction):])
+	def := streamOf(schema, name)
 	if def == nil {
 		return nil, invalid("Table-valued function not found: %s", name)
 	}
@@ -71,6 +68,36 @@ func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Pa
 		q.HeartbeatMillis = &args[3].Int
 	}
 	return q, nil
+}
+
+// defaultPlacement is the placement of rows in a database without placement tables, which are the only ones here.
+const defaultPlacement = "_default"
+
+// streamOf finds the change stream that a read function reads, or returns nil. With per_placement_tvf a stream has one
+// function for each placement, and none for all.
+func streamOf(schema *store.Schema, function string) *store.ChangeStream {
+	if len(function) <= len(readFunction) || !strings.EqualFold(function[:len(readFunction)], readFunction) {
+		return nil
+	}
+	name := function[len(readFunction):]
+	if def := schema.Stream(name); def != nil && !perPlacement(def) {
+		return def
+	}
+	if n := len(name) - len(defaultPlacement); n > 0 && strings.EqualFold(name[n:], defaultPlacement) {
+		if def := schema.Stream(name[:n]); def != nil && perPlacement(def) {
+			return def
+		}
+	}
+	return nil
+}
+
+func perPlacement(def *store.ChangeStream) bool {
+	for _, o := range def.Options {
+		if o.Name == "per_placement_tvf" {
+			return o.Value == "true"
+		}
+	}
+	return false
 }
 
 // checkShape refuses everything around the function call but SELECT ChangeRecord or SELECT *.
