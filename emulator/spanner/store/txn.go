@@ -19,6 +19,7 @@ type Txn struct {
 	ranges map[int64][]Range
 	buf    buffer
 	done   bool
+	failed error // of the statement that broke a constraint
 }
 
 // Begin starts a read-write transaction. Its snapshot is taken at its first read or statement.
@@ -86,6 +87,9 @@ func (v txnView) rows(tab *Table, r Range, fn func(Key, Row) bool) {
 func (t *Txn) Get(tab *Table, k Key) (Row, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.failed != nil {
+		return nil, t.failed
+	}
 	if p := t.buf.get(tab, k); p != nil {
 		return p.cur, nil
 	}
@@ -111,6 +115,10 @@ func (t *Txn) overlay(tab *Table, r Range) []overlayRow {
 // transaction; what it writes does not show in this scan.
 func (t *Txn) Scan(tab *Table, r Range, fn func(Key, Row) bool) error {
 	t.mu.Lock()
+	if err := t.failed; err != nil {
+		t.mu.Unlock()
+		return err
+	}
 	t.noteRange(tab.ID, r)
 	base := t.pin()
 	own := t.overlay(tab, r)
@@ -152,6 +160,10 @@ func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) e
 	}
 	var hits []hit
 	t.mu.Lock()
+	if err := t.failed; err != nil {
+		t.mu.Unlock()
+		return err
+	}
 	t.noteRange(x.ID, r)
 	base := t.pin()
 	base.entries(x, r, func(k, pk Key) bool {
@@ -184,12 +196,16 @@ func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) e
 }
 
 // Apply carries out mutations at once, as a DML statement does: on the transaction's snapshot and its earlier writes.
-// All of them happen, or on an error none.
+// All of them happen, or on an error none, and then the transaction can only be rolled back: reads, Apply and Commit
+// answer the same error from then on, as Spanner does after a statement that breaks a constraint.
 func (t *Txn) Apply(ms ...Mutation) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.done {
 		return Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+	}
+	if t.failed != nil {
+		return t.failed
 	}
 	mark, cells := len(t.buf.undo), t.buf.cells
 	e := effects{buf: &t.buf, view: txnView{t}}
@@ -197,6 +213,7 @@ func (t *Txn) Apply(ms ...Mutation) error {
 		if err := e.apply(m); err != nil {
 			t.buf.rollback(mark)
 			t.buf.cells = cells
+			t.failed = err
 			return err
 		}
 	}
