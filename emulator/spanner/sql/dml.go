@@ -21,6 +21,9 @@ type DMLResult struct {
 // Execute runs a DML statement in a transaction, on its snapshot and earlier writes: wholly, or on an error not at all.
 // env.Reader must be the transaction.
 func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLResult, error) {
+	if err := txn.Err(); err != nil {
+		return nil, err
+	}
 	c := &compiler{env: env, scope: &scope{}}
 	switch e := s.tree.(type) {
 	case *ast.Insert:

@@ -220,6 +220,14 @@ func (t *Txn) Apply(ms ...Mutation) error {
 	return nil
 }
 
+// Err is the error of the statement that broke a constraint, which every later use of the transaction answers; nil while
+// there was none.
+func (t *Txn) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
+}
+
 // Rollback ends the transaction without effect. It may be called at any time, also after Commit.
 func (t *Txn) Rollback() {
 	t.mu.Lock()
