@@ -32,7 +32,7 @@ func compileColumns(t *store.Table) error {
 		}
 		x, err := compile(time.Time{})
 		if err != nil {
-			return failed("Error parsing the expression of column %s.%s: %v", t.QualifiedName(), c.Name, err)
+			return invalid("Error parsing the expression of column %s.%s: %v", t.QualifiedName(), c.Name, err)
 		}
 		if c.Generated != "" {
 			for j := range t.Columns {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
@@ -90,7 +91,8 @@ func (b *builder) alterAdd(tab *store.Table, c *ast.ColumnDef) error {
 		}
 		col.Backfill = v
 	} else if col.NotNull {
-		return failed("Cannot add NOT NULL column %s.%s to existing table %s.", tab.QualifiedName(), col.Name, tab.QualifiedName())
+		// Spanner's own code for it, not the embedded Spanner's want of it.
+		return store.Errorf(codes.Unimplemented, "Cannot add NOT NULL column %s.%s to existing table %s.", tab.QualifiedName(), col.Name, tab.QualifiedName())
 	}
 	return nil
 }
@@ -182,6 +184,11 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 		}
 		if isKey && c.NotNull != x.NotNull {
 			return failed("Cannot change the nullness of key column %s.%s.", tab.QualifiedName(), c.Name)
+		}
+		for _, ix := range b.IndexesOf(tab) {
+			if c.NotNull != x.NotNull && !ix.NullFiltered && slices.ContainsFunc(ix.Key, func(k store.KeyPart) bool { return k.Column == i }) {
+				return failed("Changing NOT NULL constraints on column %s is not allowed because it affects index %s.", c.Name, ix.QualifiedName())
+			}
 		}
 		c.Type, c.MaxLength, c.NotNull = typ, n, x.NotNull
 		c.Default, c.Compute = "", nil

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"slices"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
 
@@ -20,6 +21,9 @@ type DMLResult struct {
 // Execute runs a DML statement in a transaction, on its snapshot and earlier writes: wholly, or on an error not at all.
 // env.Reader must be the transaction.
 func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLResult, error) {
+	if err := txn.Err(); err != nil {
+		return nil, err
+	}
 	c := &compiler{env: env, scope: &scope{}}
 	switch e := s.tree.(type) {
 	case *ast.Insert:
@@ -98,13 +102,20 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 	if err != nil {
 		return nil, err
 	}
+	cols, rows, keys, err := keyed(t, cols, rows)
+	if err != nil {
+		return nil, err
+	}
 	op := store.InsertRow
 	switch e.InsertOrType {
 	case "":
 	case ast.InsertOrTypeUpdate:
 		op = store.InsertOrUpdateRow
+		if k := repeated(keys); k >= 0 {
+			return nil, invalid("INSERT OR UPDATE cannot affect a row of table %s a second time: row %d of the statement has the primary key of an earlier one", t.QualifiedName(), k+1)
+		}
 	case ast.InsertOrTypeIgnore:
-		if rows, err = absentRows(txn, t, cols, rows); err != nil {
+		if rows, keys, err = absentRows(txn, t, rows, keys); err != nil {
 			return nil, err
 		}
 	default:
@@ -118,17 +129,8 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 		return res, nil
 	}
 	written := make([]store.Row, len(rows))
-	for i, r := range rows {
-		full := make(store.Row, len(t.Columns))
-		for j, col := range cols {
-			full[col] = r[j]
-		}
-		for _, k := range t.Key {
-			if !seen[k.Column] && len(names) > 0 {
-				return nil, unimplemented("THEN RETURN of an INSERT whose key columns are computed")
-			}
-		}
-		if written[i], err = txn.Get(t, t.KeyOf(full)); err != nil {
+	for i, k := range keys {
+		if written[i], err = txn.Get(t, k); err != nil {
 			return nil, err
 		}
 	}
@@ -191,26 +193,72 @@ func (c *compiler) inputRows(ctx context.Context, t *store.Table, cols []int, in
 	return nil, unimplemented("the INSERT input %s", in.SQL())
 }
 
-// absentRows drops the rows whose keys exist, or come twice.
-func absentRows(txn *store.Txn, t *store.Table, cols []int, rows []store.Row) ([]store.Row, error) {
-	seen := map[store.Key]bool{}
-	var out []store.Row
-	for _, r := range rows {
+// keyed adds the key columns that an INSERT leaves to their defaults, and returns the primary keys of its rows.
+func keyed(t *store.Table, cols []int, rows []store.Row) ([]int, []store.Row, []store.Key, error) {
+	for _, part := range t.Key {
+		c := &t.Columns[part.Column]
+		if c.Default == "" || slices.Contains(cols, part.Column) {
+			continue
+		}
+		cols = append(slices.Clone(cols), part.Column)
+		for i := range rows {
+			v, err := c.Compute(nil)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			rows[i] = append(rows[i], v)
+		}
+	}
+	keys := make([]store.Key, len(rows))
+	for i, r := range rows {
 		full := make(store.Row, len(t.Columns))
 		for j, col := range cols {
 			full[col] = r[j]
 		}
-		k := t.KeyOf(full)
+		for _, part := range t.Key {
+			c := &t.Columns[part.Column]
+			if c.Generated == "" {
+				continue
+			}
+			v, err := c.Compute(full)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			full[part.Column] = v
+		}
+		keys[i] = t.KeyOf(full)
+	}
+	return cols, rows, keys, nil
+}
+
+// repeated is the index of the first key that came before, or -1.
+func repeated(keys []store.Key) int {
+	seen := map[store.Key]bool{}
+	for i, k := range keys {
+		if seen[k] {
+			return i
+		}
+		seen[k] = true
+	}
+	return -1
+}
+
+// absentRows drops the rows whose keys exist, or come twice.
+func absentRows(txn *store.Txn, t *store.Table, rows []store.Row, keys []store.Key) ([]store.Row, []store.Key, error) {
+	seen := map[store.Key]bool{}
+	var outRows []store.Row
+	var outKeys []store.Key
+	for i, k := range keys {
 		have, err := txn.Get(t, k)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if have == nil && !seen[k] {
 			seen[k] = true
-			out = append(out, r)
+			outRows, outKeys = append(outRows, rows[i]), append(outKeys, k)
 		}
 	}
-	return out, nil
+	return outRows, outKeys, nil
 }
 
 // matching reads the rows that a WHERE clause selects.
@@ -249,11 +297,13 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 	if err != nil {
 		return nil, err
 	}
-	cols := make([]int, len(t.Key))
-	values := make([]*expr, len(t.Key))
-	for i, k := range t.Key {
-		cols[i] = k.Column
-		values[i] = slotExpr(k.Column, t.Columns[k.Column].Type, 0)
+	var cols []int
+	var values []*expr
+	for _, k := range t.Key {
+		if t.Columns[k.Column].Generated == "" { // a generated part follows from the others
+			cols = append(cols, k.Column)
+			values = append(values, slotExpr(k.Column, t.Columns[k.Column].Type, 0))
+		}
 	}
 	for _, it := range e.Updates {
 		set, ok := it.(*ast.UpdateItemSetValue)

@@ -191,7 +191,7 @@ func columnsView(s *store.Schema) *virtual {
 			if c.Generated != "" {
 				generated, stored = "ALWAYS", "YES"
 			}
-			v.add("", t.Schema, t.Name, c.Name, c.Ordinal, orNull(c.Default), nil, yesNo(!c.NotNull), columnTypeName(c), generated, orNull(c.Generated), stored, yesNo(c.Hidden), "COMMITTED", "NO")
+			v.add("", t.Schema, t.Name, c.Name, i+1, orNull(c.Default), nil, yesNo(!c.NotNull), columnTypeName(c), generated, orNull(c.Generated), stored, yesNo(c.Hidden), "COMMITTED", "NO")
 		}
 	}
 	return v

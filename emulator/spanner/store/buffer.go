@@ -165,6 +165,10 @@ func (e effects) write(m Mutation, values Row) error {
 		if t.Columns[c].Generated != "" {
 			return Errorf(codes.FailedPrecondition, "cannot write to generated column %s of table %s", t.Columns[c].Name, t.QualifiedName())
 		}
+		// A bad value is found before a missing row, as in Spanner.
+		if err := checkValue(t, &t.Columns[c], values[i]); err != nil {
+			return err
+		}
 	}
 	op := m.Op
 	// Key columns that are absent are filled by their defaults where the row may be new, else missing.

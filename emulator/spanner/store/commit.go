@@ -37,6 +37,9 @@ func (t *Txn) Commit(req CommitRequest) (CommitResult, error) {
 	if t.done {
 		return CommitResult{}, Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
 	}
+	if t.failed != nil {
+		return CommitResult{}, t.failed
+	}
 	t.done = true
 	return t.db.commit(t, req)
 }

@@ -6,8 +6,9 @@ import "strings"
 type Column struct {
 	Name string
 	Type *Type
-	// Ordinal is the 1-based position in the table's definition, as INFORMATION_SCHEMA and change records show it. It
-	// is not reused after DROP COLUMN.
+	// Ordinal tells the columns of one table apart through all its versions: 1, 2, ... in the order they were added,
+	// never reused. What INFORMATION_SCHEMA and change records show is the position in Table.Columns, which DROP COLUMN
+	// moves.
 	Ordinal int
 	NotNull bool
 	// MaxLength is the declared length of STRING(n) or BYTES(n), in characters or bytes; 0 means MAX or no length.

@@ -20,6 +20,7 @@ type Txn struct {
 	ranges map[int64][]Range
 	buf    buffer
 	done   bool
+	failed error // of the statement that broke a constraint
 }
 
 // TxnOptions configure a read-write transaction. The zero value is serializable and held to Spanner's limits.
@@ -116,6 +117,9 @@ func (t *Txn) noteRead(id int64, r Range) {
 func (t *Txn) Get(tab *Table, k Key) (Row, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.failed != nil {
+		return nil, t.failed
+	}
 	if p := t.buf.get(tab, k); p != nil {
 		return p.cur, nil
 	}
@@ -179,6 +183,10 @@ func (m *merged) finish(r Range) (seen Range) {
 func (t *Txn) Scan(tab *Table, r Range, fn func(Key, Row) bool) error {
 	m := merged{fn: fn}
 	t.mu.Lock()
+	if err := t.failed; err != nil {
+		t.mu.Unlock()
+		return err
+	}
 	base := t.pin()
 	t.buf.scan(tab, r, func(p *pending) bool {
 		m.own = append(m.own, overlayRow{p.key, p.cur})
@@ -195,6 +203,10 @@ func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) e
 	m := merged{fn: fn}
 	touched := map[Key]bool{}
 	t.mu.Lock()
+	if err := t.failed; err != nil {
+		t.mu.Unlock()
+		return err
+	}
 	base := t.pin()
 	t.buf.scan(tab, Range{}, func(p *pending) bool {
 		touched[p.key] = true
@@ -224,12 +236,16 @@ func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) e
 }
 
 // Apply carries out mutations at once, as a DML statement does: on the transaction's snapshot and its earlier writes.
-// All of them happen, or on an error none.
+// All of them happen, or on an error none, and then the transaction can only be rolled back: reads, Apply and Commit
+// answer the same error from then on, as Spanner does after a statement that breaks a constraint.
 func (t *Txn) Apply(ms ...Mutation) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.done {
 		return Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+	}
+	if t.failed != nil {
+		return t.failed
 	}
 	mark, cells := len(t.buf.undo), t.buf.cells
 	e := effects{buf: &t.buf, view: txnView{t}}
@@ -237,6 +253,7 @@ func (t *Txn) Apply(ms ...Mutation) error {
 		if err := e.apply(m); err != nil {
 			t.buf.rollback(mark)
 			t.buf.cells = cells
+			t.failed = err
 			return err
 		}
 	}
@@ -246,6 +263,14 @@ func (t *Txn) Apply(ms ...Mutation) error {
 		return err
 	}
 	return nil
+}
+
+// Err is the error of the statement that broke a constraint, which every later use of the transaction answers; nil while
+// there was none.
+func (t *Txn) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
 }
 
 // Rollback ends the transaction without effect. It may be called at any time, also after Commit.
