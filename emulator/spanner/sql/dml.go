@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"slices"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
 
@@ -20,7 +21,11 @@ type DMLResult struct {
 // Execute runs a DML statement in a transaction, on its snapshot and earlier writes: wholly, or on an error not at all.
 // env.Reader must be the transaction.
 func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLResult, error) {
+	env.sequences = true
 	c := &compiler{env: env, scope: &scope{}}
+	if err := checkHints(hintOf(s.tree), statementHints); err != nil {
+		return nil, err
+	}
 	switch e := s.tree.(type) {
 	case *ast.Insert:
 		return c.insert(ctx, txn, e)
@@ -32,8 +37,20 @@ func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLR
 	return nil, unimplemented("the statement %s", firstWords(s.text))
 }
 
+func hintOf(tree ast.Statement) *ast.Hint {
+	switch e := tree.(type) {
+	case *ast.Insert:
+		return e.Hint
+	case *ast.Update:
+		return e.Hint
+	case *ast.Delete:
+		return e.Hint
+	}
+	return nil
+}
+
 func (c *compiler) target(p *ast.Path) (*store.Table, error) {
-	t := c.env.Reader.Schema().Table(pathName(p))
+	t := c.schema().Table(pathName(p))
 	if t == nil {
 		return nil, invalid("Table not found: %s", pathName(p))
 	}
@@ -47,7 +64,7 @@ func (c *compiler) assigned(t *store.Table, col int, d *ast.DefaultExpr) (*expr,
 		return nil, invalid("Cannot write to generated column %s.%s", t.QualifiedName(), column.Name)
 	}
 	if d.Default {
-		if column.Default == "" {
+		if !column.HasDefault() {
 			return constant(column.Type, store.Value{}), nil
 		}
 		return &expr{typ: column.Type, eval: func(*frame) (store.Value, error) { return column.Compute(nil) }}, nil
@@ -98,6 +115,11 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 	if err != nil {
 		return nil, err
 	}
+	if e.Hint != nil && e.TableHint != nil {
+		if err := checkHints(e.TableHint, tableHints); err != nil {
+			return nil, err
+		}
+	}
 	op := store.InsertRow
 	switch e.InsertOrType {
 	case "":
@@ -110,6 +132,25 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 	default:
 		return nil, unimplemented("INSERT OR %s", e.InsertOrType)
 	}
+	keys, err := c.fillKeys(t, &cols, rows)
+	if err != nil {
+		return nil, err
+	}
+	existed := make([]bool, len(rows))
+	if op == store.InsertOrUpdateRow {
+		seen := map[store.Key]bool{}
+		for i, k := range keys {
+			if seen[k] {
+				return nil, invalid("Cannot affect the same row of table %s twice in one INSERT OR UPDATE", t.QualifiedName())
+			}
+			seen[k] = true
+			have, err := txn.Get(t, k)
+			if err != nil {
+				return nil, err
+			}
+			existed[i] = have != nil
+		}
+	}
 	if err := txn.Apply(store.Mutation{Op: op, Table: t, Columns: cols, Rows: rows}); err != nil {
 		return nil, err
 	}
@@ -118,21 +159,50 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 		return res, nil
 	}
 	written := make([]store.Row, len(rows))
-	for i, r := range rows {
-		full := make(store.Row, len(t.Columns))
-		for j, col := range cols {
-			full[col] = r[j]
-		}
-		for _, k := range t.Key {
-			if !seen[k.Column] && len(names) > 0 {
-				return nil, unimplemented("THEN RETURN of an INSERT whose key columns are computed")
-			}
-		}
-		if written[i], err = txn.Get(t, t.KeyOf(full)); err != nil {
+	for i, k := range keys {
+		if written[i], err = txn.Get(t, k); err != nil {
 			return nil, err
 		}
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, written, res)
+	action := func(i int) string {
+		if existed[i] {
+			return "UPDATE"
+		}
+		return "INSERT"
+	}
+	return res, c.returned(ctx, t, t.Name, action, e.ThenReturn, written, res)
+}
+
+// fillKeys gives the rows of an INSERT the key columns that were left out and have defaults, so that the rows can be
+// found again, and answers the rows' keys.
+func (c *compiler) fillKeys(t *store.Table, cols *[]int, rows []store.Row) ([]store.Key, error) {
+	for _, k := range t.Key {
+		col := &t.Columns[k.Column]
+		if slices.Contains(*cols, k.Column) || !col.HasDefault() {
+			continue
+		}
+		*cols = append(slices.Clone(*cols), k.Column)
+		for i := range rows {
+			v, err := col.Compute(nil)
+			if err != nil {
+				return nil, err
+			}
+			rows[i] = append(rows[i], v)
+		}
+	}
+	keys := make([]store.Key, len(rows))
+	for i, r := range rows {
+		full := make(store.Row, len(t.Columns))
+		for j, col := range *cols {
+			full[col] = r[j]
+		}
+		k, err := t.ComputedKey(full)
+		if err != nil {
+			return nil, err
+		}
+		keys[i] = k
+	}
+	return keys, nil
 }
 
 // inputRows evaluates the values of an INSERT.
@@ -200,7 +270,10 @@ func absentRows(txn *store.Txn, t *store.Table, cols []int, rows []store.Row) ([
 		for j, col := range cols {
 			full[col] = r[j]
 		}
-		k := t.KeyOf(full)
+		k, err := t.ComputedKey(full)
+		if err != nil {
+			return nil, err
+		}
 		have, err := txn.Get(t, k)
 		if err != nil {
 			return nil, err
@@ -249,12 +322,16 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 	if err != nil {
 		return nil, err
 	}
-	cols := make([]int, len(t.Key))
-	values := make([]*expr, len(t.Key))
-	for i, k := range t.Key {
-		cols[i] = k.Column
-		values[i] = slotExpr(k.Column, t.Columns[k.Column].Type, 0)
+	// The key goes with the row: its columns, or what the generated ones are computed from.
+	var cols []int
+	var values []*expr
+	for i := range t.Columns {
+		if col := &t.Columns[i]; col.Generated == "" && (t.IsKey(i) || t.KeyUses(i)) {
+			cols = append(cols, i)
+			values = append(values, slotExpr(i, col.Type, 0))
+		}
 	}
+	keyColumns := len(cols)
 	for _, it := range e.Updates {
 		set, ok := it.(*ast.UpdateItemSetValue)
 		if !ok {
@@ -268,8 +345,8 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 		if col < 0 {
 			return nil, invalid("Unrecognized name: %s", name)
 		}
-		for _, have := range cols {
-			if have == col && t.IsKey(col) {
+		for i, have := range cols {
+			if have == col && i < keyColumns {
 				return nil, invalid("Cannot UPDATE value on non-writable column: %s, which is part of the primary key", name)
 			}
 			if have == col {
@@ -299,12 +376,13 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 	if e.ThenReturn == nil {
 		return res, nil
 	}
+	update := func(int) string { return "UPDATE" }
 	for i, r := range rows {
 		if rows[i], err = txn.Get(t, t.KeyOf(r)); err != nil {
 			return nil, err
 		}
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+	return res, c.returned(ctx, t, aliasOf(e.As, t.Name), update, e.ThenReturn, rows, res)
 }
 
 func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*DMLResult, error) {
@@ -327,16 +405,13 @@ func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*
 	if e.ThenReturn == nil {
 		return res, nil
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+	return res, c.returned(ctx, t, aliasOf(e.As, t.Name), func(int) string { return "DELETE" }, e.ThenReturn, rows, res)
 }
 
-// returned evaluates THEN RETURN over the rows that were written or deleted.
-func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
-	if tr.WithAction != nil {
-		return unimplemented("WITH ACTION")
-	}
+// returned evaluates THEN RETURN over the rows that were written or deleted. action says what happened to row i.
+func (c *compiler) returned(ctx context.Context, t *store.Table, alias string, action func(i int) string, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
 	s := &scope{}
-	s.add(t.Name, tableColumns(t))
+	s.add(alias, tableColumns(t))
 	rc := c.in(s)
 	list, err := rc.expand(tr.Items)
 	if err != nil {
@@ -350,7 +425,14 @@ func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenRet
 		}
 		res.Columns = append(res.Columns, store.Field{Name: list[i].name, Type: list[i].expr.typ})
 	}
-	for _, r := range rows {
+	if tr.WithAction != nil {
+		name := "ACTION"
+		if tr.WithAction.Alias != nil {
+			name = tr.WithAction.Alias.Alias.Name
+		}
+		res.Columns = append(res.Columns, store.Field{Name: name, Type: stringType})
+	}
+	for n, r := range rows {
 		out := make(store.Row, len(list))
 		for i := range list {
 			if out[i], err = list[i].expr.eval(&frame{ctx: ctx, row: r}); err != nil {
@@ -359,6 +441,9 @@ func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenRet
 			if out[i].IsPendingCommitTimestamp() && list[i].expr.typ.Code == store.Timestamp {
 				return invalid("THEN RETURN cannot return the pending commit timestamp of column %s", list[i].name)
 			}
+		}
+		if tr.WithAction != nil {
+			out = append(out, textValue(action(n)))
 		}
 		res.Rows = append(res.Rows, out)
 	}

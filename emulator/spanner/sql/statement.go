@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
@@ -111,6 +112,9 @@ type Env struct {
 	Params map[string]Param
 	// Now is what CURRENT_TIMESTAMP answers.
 	Now time.Time
+
+	schema    *store.Schema // without a Reader: the schema that expressions are checked against
+	sequences bool          // sequences may be advanced
 }
 
 // Plan is a checked query, ready to run.
@@ -124,6 +128,10 @@ func (s *Statement) Prepare(env Env) (*Plan, error) {
 	if !ok || s.kind != Query {
 		return nil, invalid("the statement is not a query: %s", firstWords(s.text))
 	}
+	if err := checkHints(t.Hint, statementHints); err != nil {
+		return nil, err
+	}
+	_, env.sequences = env.Reader.(*store.Txn)
 	c := &compiler{env: env}
 	q, err := c.query(t.Query)
 	if err != nil {
@@ -132,6 +140,8 @@ func (s *Statement) Prepare(env Env) (*Plan, error) {
 	for i, f := range q.columns {
 		if f.Type == nil {
 			q.columns[i].Type = int64Type
+		} else if f.Type.Code == store.Struct {
+			return nil, store.Errorf(codes.Unimplemented, "Unsupported query shape: A struct value cannot be returned as a column value. Rewrite the query to flatten the struct fields in the result.")
 		}
 	}
 	return &Plan{q}, nil

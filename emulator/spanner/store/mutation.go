@@ -63,6 +63,15 @@ func checkRow(t *Table, r Row) error {
 			return err
 		}
 	}
+	for _, c := range t.Checks {
+		v, err := c.Holds(r)
+		if err != nil {
+			return err
+		}
+		if v.Valid && v.Int == 0 {
+			return Errorf(codes.OutOfRange, "Check constraint `%s`.`%s` is violated for key %s", t.QualifiedName(), c.Name, FormatKey(t, r))
+		}
+	}
 	return nil
 }
 
@@ -75,6 +84,9 @@ func checkValue(t *Table, c *Column, v Value) error {
 	}
 	if v.Nanos == -1 && c.Type.Code == Timestamp && !c.AllowCommitTimestamp {
 		return Errorf(codes.FailedPrecondition, "cannot write the commit timestamp to column %s of table %s: the column has no option allow_commit_timestamp = true", c.Name, t.QualifiedName())
+	}
+	if c.Type.Code == String && !utf8.ValidString(v.Text) {
+		return Errorf(codes.FailedPrecondition, "column %s of table %s has a value that is not valid UTF-8", c.Name, t.QualifiedName())
 	}
 	if c.MaxLength == 0 {
 		return nil

@@ -82,6 +82,11 @@ func (v txnView) rows(tab *Table, r Range, fn func(Key, Row) bool) {
 	v.t.pin().rows(tab, r, fn)
 }
 
+func (v txnView) entries(x *Index, r Range, fn func(k, pk Key) bool) {
+	v.t.noteRange(x.ID, r)
+	v.t.pin().entries(x, r, fn)
+}
+
 // Get returns the row of the key as the transaction sees it, its own writes included, or nil.
 func (t *Txn) Get(tab *Table, k Key) (Row, error) {
 	t.mu.Lock()
@@ -193,14 +198,12 @@ func (t *Txn) Apply(ms ...Mutation) error {
 	}
 	mark, cells := len(t.buf.undo), t.buf.cells
 	e := effects{buf: &t.buf, view: txnView{t}}
-	for _, m := range ms {
-		if err := e.apply(m); err != nil {
-			t.buf.rollback(mark)
-			t.buf.cells = cells
-			return err
-		}
+	err := e.applyAll(ms, mark)
+	if err != nil {
+		t.buf.rollback(mark)
+		t.buf.cells = cells
 	}
-	return nil
+	return err
 }
 
 // Rollback ends the transaction without effect. It may be called at any time, also after Commit.
