@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -26,8 +25,12 @@ type databaseService struct {
 // applyDDL runs statements in order; it stops at the first that fails. Timestamps are those of the ones that ran.
 func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, err error) {
 	parsed := make([]*sql.DDL, len(statements))
+	parse := sql.ParseDDL
+	if d.postgres() {
+		parse = sql.ParsePostgresDDL
+	}
 	for i, text := range statements {
-		if parsed[i], err = sql.ParseDDL(text); err != nil {
+		if parsed[i], err = parse(text); err != nil {
 			return nil, err
 		}
 	}
@@ -44,7 +47,15 @@ func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, e
 }
 
 func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.CreateDatabaseRequest) (*longrunningpb.Operation, error) {
-	id, err := sql.DatabaseName(r.GetCreateStatement())
+	readName := sql.DatabaseName
+	postgres := r.GetDatabaseDialect() == databasepb.DatabaseDialect_POSTGRESQL
+	if postgres {
+		readName = sql.PostgresDatabaseName
+		if len(r.GetExtraStatements()) > 0 {
+			return nil, errorf(codes.InvalidArgument, "a database of the PostgreSQL dialect is created without extra statements: send them with UpdateDatabaseDdl")
+		}
+	}
+	id, err := readName(r.GetCreateStatement())
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +64,7 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 		return nil, errorf(codes.InvalidArgument, "%q is not a database name (ids have 2 to 30 lower-case letters, digits, underscores and hyphens)", name)
 	}
 	switch r.GetDatabaseDialect() {
-	case databasepb.DatabaseDialect_DATABASE_DIALECT_UNSPECIFIED, databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL:
+	case databasepb.DatabaseDialect_DATABASE_DIALECT_UNSPECIFIED, databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL, databasepb.DatabaseDialect_POSTGRESQL:
 	default:
 		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the dialect %v", r.GetDatabaseDialect())
 	}
@@ -68,7 +79,7 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 	if dup {
 		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
 	}
-	d := c.newDatabase(name)
+	d := c.newDatabase(name, postgres)
 	if _, err := d.applyDDL(r.GetExtraStatements()); err != nil {
 		d.log.Close()
 		return nil, err
@@ -166,9 +177,7 @@ func (a *databaseService) GetDatabaseDdl(_ context.Context, r *databasepb.GetDat
 	}
 	out := &databasepb.GetDatabaseDdlResponse{Statements: sql.PrintDDL(d.store.Schema())}
 	_, id, _ := cutLast(d.name, "/")
-	for name, value := range d.store.Schema().Options {
-		out.Statements = append(out.Statements, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", id, name, value))
-	}
+	out.Statements = append(out.Statements, sql.PrintOptions(id, d.store.Schema())...)
 	return out, nil
 }
 

@@ -93,7 +93,7 @@ func (d *Database) Store() *store.Database { return d.store }
 // Log is the database's change streams: redraw their partitions here.
 func (d *Database) Log() *changes.Log { return d.log }
 
-func (c *catalog) newDatabase(name string) *Database {
+func (c *catalog) newDatabase(name string, postgres bool) *Database {
 	d := &Database{
 		name: name, clock: c.clock, created: timestamppb.New(c.clock.Now()),
 		sessions: map[string]*session{}, txns: map[string]*transaction{}, finished: map[string]*outcome{},
@@ -101,8 +101,9 @@ func (c *catalog) newDatabase(name string) *Database {
 	co := c.opts.Changes
 	co.Clock = c.clock
 	co.SafeTime = func() int64 { return d.store.SafeTime() }
+	co.PostgreSQL = postgres
 	d.store = store.New(store.Options{
-		Clock: c.clock, Retention: c.opts.VersionRetention,
+		Postgres: postgres, Clock: c.clock, Retention: c.opts.VersionRetention,
 		Observe: func(cm *store.Commit) { d.log.Observe(cm) },
 		ObserveSchema: func(s *store.Schema, at int64) error {
 			d.log.ObserveTables(s.Tables)
@@ -136,8 +137,17 @@ func (c *catalog) databaseProto(d *Database) *databasepb.Database {
 	return &databasepb.Database{
 		Name: d.name, State: databasepb.Database_READY, CreateTime: d.created,
 		VersionRetentionPeriod: "1h", EarliestVersionTime: d.created,
-		DatabaseDialect: databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL,
+		DatabaseDialect: d.dialect(),
 	}
+}
+
+func (d *Database) postgres() bool { return d.store.Schema().Postgres }
+
+func (d *Database) dialect() databasepb.DatabaseDialect {
+	if d.postgres() {
+		return databasepb.DatabaseDialect_POSTGRESQL
+	}
+	return databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL
 }
 
 // page cuts a sorted list of names for a List call. Tokens are the last name given.

@@ -58,7 +58,7 @@ func untypedParam(name string, p *structpb.Value) (sql.Param, error) {
 }
 
 func prepareQuery(r *sppb.ExecuteSqlRequest, src *source, now int64) (*sql.Plan, error) {
-	st, err := sql.Parse(r.GetSql())
+	st, err := sql.ParseIn(src.reader.Schema(), r.GetSql())
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (a *dataService) ExecuteStreamingSql(r *sppb.ExecuteSqlRequest, stream sppb
 	if err != nil {
 		return err
 	}
-	st, err := parseStatement(r)
+	st, err := parseStatement(ses.db, r)
 	if err != nil {
 		return wire(err)
 	}
@@ -102,13 +102,13 @@ func (a *dataService) ExecuteStreamingSql(r *sppb.ExecuteSqlRequest, stream sppb
 	return a.query(ctx, ses, r, st, stream.Send)
 }
 
-func parseStatement(r *sppb.ExecuteSqlRequest) (*sql.Statement, error) {
+func parseStatement(d *Database, r *sppb.ExecuteSqlRequest) (*sql.Statement, error) {
 	switch r.GetQueryMode() {
 	case sppb.ExecuteSqlRequest_NORMAL, sppb.ExecuteSqlRequest_PROFILE, sppb.ExecuteSqlRequest_WITH_STATS, sppb.ExecuteSqlRequest_WITH_PLAN_AND_STATS:
 	default:
 		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the query mode %v: it has no query plans", r.GetQueryMode())
 	}
-	return sql.Parse(r.GetSql())
+	return sql.ParseIn(d.store.Schema(), r.GetSql())
 }
 
 // ExecuteSql runs a query or a DML statement in one answer.
@@ -117,7 +117,7 @@ func (a *dataService) ExecuteSql(ctx context.Context, r *sppb.ExecuteSqlRequest)
 	if err != nil {
 		return nil, err
 	}
-	st, err := parseStatement(r)
+	st, err := parseStatement(ses.db, r)
 	if err != nil {
 		return nil, wire(err)
 	}
@@ -311,7 +311,7 @@ func (a *dataService) ExecuteBatchDml(ctx context.Context, r *sppb.ExecuteBatchD
 }
 
 func (a *dataService) batchStatement(ctx context.Context, ses *session, t *transaction, s *sppb.ExecuteBatchDmlRequest_Statement) (*sppb.ResultSet, error) {
-	st, err := sql.Parse(s.GetSql())
+	st, err := sql.ParseIn(ses.db.store.Schema(), s.GetSql())
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,8 @@ type DDL struct {
 	tree ast.DDL
 	// ifNotExists belongs to CREATE CHANGE STREAM, whose form the parser does not know.
 	ifNotExists bool
+	// translate is set for the PostgreSQL dialect: it writes the statement in GoogleSQL, given the schema of the moment.
+	translate func(*store.Schema) (string, error)
 }
 
 var streamIfNotExists = regexp.MustCompile(`(?is)^(\s*CREATE\s+CHANGE\s+STREAM\s+)IF\s+NOT\s+EXISTS\s`)
@@ -56,6 +58,17 @@ func (b *builder) source(n ast.Node) string {
 // Apply carries the statement out on a copy of s and returns the copy. at is the commit timestamp of the change in
 // microseconds since 1970, newID gives fresh object ids.
 func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schema, error) {
+	if d.translate != nil {
+		text, err := d.translate(s)
+		if err != nil {
+			return nil, err
+		}
+		g, err := ParseDDL(text)
+		if err != nil {
+			return nil, unimplemented("the PostgreSQL statement %s: %v", firstWords(d.text), err)
+		}
+		return g.Apply(s, at, newID)
+	}
 	b := &builder{Schema: s.Clone(), at: at, newID: newID, text: d.text}
 	var err error
 	switch t := d.tree.(type) {

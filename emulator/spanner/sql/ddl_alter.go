@@ -186,6 +186,9 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 		if err != nil {
 			return err
 		}
+		if b.Postgres {
+			typ = pgType(typ)
+		}
 		if (x.GeneratedExpr != nil) != (c.Generated != "") || x.GeneratedExpr != nil && !sameExpr(x.GeneratedExpr.Expr, c.Generated) {
 			return failed("Cannot change the expression of generated column %s.%s, nor make a column generated or ordinary.", tab.QualifiedName(), c.Name)
 		}

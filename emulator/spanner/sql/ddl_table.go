@@ -128,6 +128,9 @@ func (b *builder) addColumn(tab *store.Table, c *ast.ColumnDef) error {
 	if err != nil {
 		return err
 	}
+	if b.Postgres {
+		typ = pgType(typ)
+	}
 	if c.PlacementKey != nil {
 		return unimplemented("PLACEMENT KEY on column %s.%s", full, c.Name.Name)
 	}

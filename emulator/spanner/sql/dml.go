@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
 
@@ -50,7 +51,11 @@ func hintOf(tree ast.Statement) *ast.Hint {
 }
 
 func (c *compiler) target(p *ast.Path) (*store.Table, error) {
-	t := c.schema().Table(pathName(p))
+	name := pathName(p)
+	if c.postgres() {
+		name = strings.TrimPrefix(name, "public.")
+	}
+	t := c.schema().Table(name)
 	if t == nil {
 		return nil, invalid("Table not found: %s", pathName(p))
 	}

@@ -176,6 +176,9 @@ func (c *compiler) named(names []string, as *ast.AsAlias, hint *ast.Hint, conds 
 			return nil
 		}), nil
 	}
+	if c.postgres() && len(names) > 1 && names[0] == "public" {
+		names = names[1:]
+	}
 	full := strings.Join(names, ".")
 	if v := c.schema().View(full); v != nil {
 		return c.view(v, alias)

@@ -102,12 +102,47 @@ var absentViews = map[string]bool{
 func informationSchema(s *store.Schema, name string) (*virtual, error) {
 	name = strings.ToUpper(name)
 	if view := informationViews[name]; view != nil {
-		return view(s), nil
+		v := view(s)
+		if s.Postgres {
+			v.toPostgres()
+		}
+		return v, nil
 	}
 	if absentViews[name] {
 		return nil, unimplemented("the view INFORMATION_SCHEMA.%s", name)
 	}
 	return nil, invalid("Table not found: INFORMATION_SCHEMA.%s", name)
+}
+
+// spannerType is a column's type as the dialect writes it.
+func spannerType(s *store.Schema, c *store.Column) string {
+	if s.Postgres {
+		return pgColumnType(c)
+	}
+	return columnTypeName(c)
+}
+
+// toPostgres gives a view the form it has in the PostgreSQL dialect: names in lower case, YES and NO for booleans, and
+// public for the default schema.
+func (v *virtual) toPostgres() {
+	for i := range v.columns {
+		c := &v.columns[i]
+		c.name = strings.ToLower(c.name)
+		schema := strings.HasSuffix(c.name, "_schema") || c.name == "schema_name"
+		for _, r := range v.rows {
+			switch {
+			case c.typ == boolType && r[i].Valid:
+				r[i] = textValue(yesNo(r[i].Int != 0))
+			case schema && r[i].Valid && r[i].Text == "":
+				r[i] = textValue("public")
+			case schema && r[i].Text == "INFORMATION_SCHEMA", schema && r[i].Text == "SPANNER_SYS":
+				r[i] = textValue(strings.ToLower(r[i].Text))
+			}
+		}
+		if c.typ == boolType {
+			c.typ = stringType
+		}
+	}
 }
 
 func schemataView(s *store.Schema) *virtual {
@@ -153,7 +188,7 @@ func columnsView(s *store.Schema) *virtual {
 			if c.Identity != "" {
 				generation, kind = "BY DEFAULT", "BIT_REVERSED_POSITIVE_SEQUENCE"
 			}
-			v.add("", t.Schema, t.Name, c.Name, c.Ordinal, orNull(c.Default), nil, yesNo(!c.NotNull), columnTypeName(c), generated, orNull(c.Generated), stored, yesNo(c.Hidden), "COMMITTED", yesNo(c.Identity != ""), generation, kind)
+			v.add("", t.Schema, t.Name, c.Name, c.Ordinal, orNull(c.Default), nil, yesNo(!c.NotNull), spannerType(s, c), generated, orNull(c.Generated), stored, yesNo(c.Hidden), "COMMITTED", yesNo(c.Identity != ""), generation, kind)
 		}
 	}
 	for _, w := range s.Views {
@@ -204,7 +239,7 @@ func indexColumnsView(s *store.Schema) *virtual {
 	for _, t := range s.Tables {
 		add := func(index, kind string, col int, nullable bool, pos, order any) {
 			c := &t.Columns[col]
-			v.add("", t.Schema, t.Name, index, kind, c.Name, pos, order, yesNo(nullable), columnTypeName(c))
+			v.add("", t.Schema, t.Name, index, kind, c.Name, pos, order, yesNo(nullable), spannerType(s, c))
 		}
 		keys := func(index, kind string, key []store.KeyPart, filtered bool) {
 			for i, k := range key {
@@ -228,7 +263,11 @@ func indexColumnsView(s *store.Schema) *virtual {
 
 func databaseOptionsView(s *store.Schema) *virtual {
 	v := define("CATALOG_NAME SCHEMA_NAME OPTION_NAME OPTION_TYPE OPTION_VALUE")
-	v.add("", "", "database_dialect", "STRING", "GOOGLE_STANDARD_SQL")
+	dialect := "GOOGLE_STANDARD_SQL"
+	if s.Postgres {
+		dialect = "POSTGRESQL"
+	}
+	v.add("", "", "database_dialect", "STRING", dialect)
 	for _, n := range slices.Sorted(maps.Keys(s.Options)) {
 		value := s.Options[n]
 		if text, err := unquoted(value); err == nil {

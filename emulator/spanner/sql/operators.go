@@ -100,6 +100,9 @@ func (c *compiler) binary(e *ast.BinaryExpr) (*expr, error) {
 	case ast.OpConcat:
 		return concat([]*expr{a, b})
 	}
+	if e.Op == ast.OpDiv && c.postgres() && a.typ == int64Type && b.typ == int64Type {
+		return c.apply("DIV", functions["DIV"], []*expr{a, b}) // integers divide to integers there
+	}
 	return arithmeticExpr(e.Op, a, b)
 }
 

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,6 +22,9 @@ func quoted(name string) string {
 // PrintDDL writes the statements that would make the schema, as GetDatabaseDdl answers them, each after what it needs:
 // schemas, sequences, tables with their indexes, foreign keys that refer to later tables, views, change streams.
 func PrintDDL(s *store.Schema) []string {
+	if s.Postgres {
+		return printPostgres(s)
+	}
 	var out []string
 	for _, n := range s.Namespaces {
 		out = append(out, "CREATE SCHEMA "+quoted(n))
@@ -58,6 +62,19 @@ func PrintDDL(s *store.Schema) []string {
 	}
 	for _, c := range s.Streams {
 		out = append(out, printStream(c))
+	}
+	return out
+}
+
+// PrintOptions writes the ALTER DATABASE statements that would set the database options, in the order of their names.
+func PrintOptions(database string, s *store.Schema) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(s.Options)) {
+		if s.Postgres {
+			out = append(out, fmt.Sprintf("ALTER DATABASE %s SET \"spanner.%s\" = %s", pgIdent(database), name, pgExpr(s.Options[name])))
+			continue
+		}
+		out = append(out, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", database, name, s.Options[name]))
 	}
 	return out
 }

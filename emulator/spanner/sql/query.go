@@ -346,6 +346,8 @@ type sorted struct{ keys, out []store.Value }
 type sortKey struct {
 	typ  *store.Type
 	desc bool
+	// nullsHigh puts NULLs behind all values instead of before them, as PostgreSQL does.
+	nullsHigh bool
 	// output says that the key is a column of the result.
 	output bool
 	eval   func(f *frame, out []store.Value) (store.Value, error)
@@ -356,7 +358,7 @@ func (c *compiler) sortKey(item *ast.OrderByItem, cols []store.Field) (sortKey, 
 	if item.Collate != nil {
 		return sortKey{}, unimplemented("COLLATE")
 	}
-	k := sortKey{desc: item.Dir == ast.DirectionDesc}
+	k := sortKey{desc: item.Dir == ast.DirectionDesc, nullsHigh: c.postgres()}
 	slot := -1
 	switch e := item.Expr.(type) {
 	case *ast.IntLiteral:
@@ -401,6 +403,9 @@ func emitSorted(rows []sorted, keys []sortKey, emit func([]store.Value) error) e
 				continue
 			}
 			n := store.Compare(k.typ, a.keys[i], b.keys[i])
+			if k.nullsHigh && a.keys[i].Valid != b.keys[i].Valid {
+				n = -n
+			}
 			if k.desc {
 				n = -n
 			}

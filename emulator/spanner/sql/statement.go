@@ -27,6 +27,8 @@ type Statement struct {
 	tree ast.Statement
 	kind Kind
 	tvf  *ast.TVFCallExpr // of a change-stream query
+	// postgres says that the text was one of the PostgreSQL dialect.
+	postgres bool
 }
 
 // maxStatement is Spanner's limit on the length of a statement, in characters.
@@ -62,6 +64,14 @@ func Parse(text string) (*Statement, error) {
 		return nil, unimplemented("the statement %s", firstWords(text))
 	}
 	return s, nil
+}
+
+// ParseIn parses one statement in the dialect of the database that has the schema.
+func ParseIn(s *store.Schema, text string) (*Statement, error) {
+	if s.Postgres {
+		return ParsePostgres(text)
+	}
+	return Parse(text)
 }
 
 // maxNesting keeps the parser, which recurses, within the stack.
@@ -142,6 +152,11 @@ func (s *Statement) Prepare(env Env) (*Plan, error) {
 			q.columns[i].Type = int64Type
 		} else if f.Type.Code == store.Struct {
 			return nil, store.Errorf(codes.Unimplemented, "Unsupported query shape: A struct value cannot be returned as a column value. Rewrite the query to flatten the struct fields in the result.")
+		}
+	}
+	if s.postgres {
+		for i := range q.columns {
+			q.columns[i].Type = pgType(q.columns[i].Type)
 		}
 	}
 	return &Plan{q}, nil

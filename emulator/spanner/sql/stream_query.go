@@ -41,6 +41,9 @@ func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Pa
 		return nil, invalid("the statement is not a change-stream query: %s", firstWords(s.text))
 	}
 	name := pathName(s.tvf.Name)
+	if s.postgres {
+		return s.pgStreamQuery(name, schema, params)
+	}
 	if len(name) <= len(readFunction) || !strings.EqualFold(name[:len(readFunction)], readFunction) {
 		return nil, invalid("Table-valued function not found: %s", name)
 	}
@@ -48,6 +51,28 @@ func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Pa
 	if def == nil {
 		return nil, invalid("Table-valued function not found: %s", name)
 	}
+	return s.streamQuery(name, def, params)
+}
+
+// pgStreamQuery checks a call of spanner.read_json_<stream> or spanner.read_proto_bytes_<stream>.
+func (s *Statement) pgStreamQuery(name string, schema *store.Schema, params map[string]Param) (*StreamQuery, error) {
+	stream, proto, ok := pgStreamName(s.tvf.Name)
+	var def *store.ChangeStream
+	if ok {
+		def = schema.Stream(stream)
+	}
+	// Names keep their case there, and a stream has the one function that fits its partition mode.
+	if def == nil || def.Name != stream || proto != (optionValue(def.Options, "partition_mode") == "MUTABLE_KEY_RANGE") {
+		return nil, invalid("function %s(…) does not exist", name)
+	}
+	if len(s.tvf.Args) != len(streamParams) || len(s.tvf.NamedArgs) > 0 {
+		return nil, invalid("function %s takes %d arguments by position", name, len(streamParams))
+	}
+	return s.streamQuery(name, def, params)
+}
+
+// streamQuery checks the query around a read function and reads the arguments.
+func (s *Statement) streamQuery(name string, def *store.ChangeStream, params map[string]Param) (*StreamQuery, error) {
 	if err := s.checkShape(name); err != nil {
 		return nil, err
 	}

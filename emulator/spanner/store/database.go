@@ -31,6 +31,8 @@ type Options struct {
 	Clock Clock
 	// Retention is how long old versions stay readable; 0 means DefaultRetention.
 	Retention time.Duration
+	// Postgres makes a database of the PostgreSQL dialect.
+	Postgres bool
 	// Observe, if set, is called with every commit in timestamp order, before Commit returns and while the commit lock is
 	// held: it must not block and must not call the database. The commit and all it points at are immutable and may be
 	// kept.
@@ -73,7 +75,7 @@ func New(o Options) *Database {
 		o.Retention = DefaultRetention
 	}
 	db := &Database{opts: o, last: o.Clock.Now().UnixMicro()}
-	s := &Schema{At: db.last, Options: map[string]string{}}
+	s := &Schema{At: db.last, Options: map[string]string{}, Postgres: o.Postgres}
 	db.horizon.Store(db.last)
 	db.current.Store(&state{ts: db.last, schema: s, schemas: []*Schema{s}, trees: map[int64]*tree{}, lastWrite: map[int64]int64{}})
 	return db
