@@ -255,16 +255,18 @@ func (c *compiler) wholeRow(name string) (*expr, error) {
 
 // path resolves a.b.c: a column and fields in it, or a relation, its column and fields in that.
 func (c *compiler) path(p *ast.Path) (*expr, error) {
-	x, err := c.lookup("", p.Idents[0].Name)
-	if err != nil {
-		return nil, err
-	}
 	rest := p.Idents[1:]
-	if x == nil && len(rest) > 0 {
+	var x *expr
+	var err error
+	if len(rest) > 0 { // a relation hides a column of its name
 		if x, err = c.lookup(p.Idents[0].Name, rest[0].Name); err != nil {
 			return nil, err
 		}
+	}
+	if x != nil {
 		rest = rest[1:]
+	} else if x, err = c.lookup("", p.Idents[0].Name); err != nil {
+		return nil, err
 	}
 	if x == nil {
 		if len(p.Idents) == 1 {

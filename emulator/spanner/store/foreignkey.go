@@ -76,8 +76,8 @@ func (e effects) find(t *Table, cols []int, vs []Value) []Key {
 	}
 	for _, x := range e.view.schemaVersion().IndexesOf(t) {
 		k, ok := leading(t, x.Key, cols, vs)
-		if !ok || x.NullFiltered {
-			continue
+		if !ok || x.NullFiltered && len(x.Key) > len(cols) {
+			continue // it may leave out rows that have the values, for a NULL behind them
 		}
 		r := PrefixRange(k)
 		var keys []Key
