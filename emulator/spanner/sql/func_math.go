@@ -186,10 +186,10 @@ var mathFunctions = map[string][]function{
 	},
 	"DIV": {
 		sig(int64Type, func(v values) (store.Value, error) {
-			switch {
-			case v[1].Int == 0:
+			switch v[1].Int {
+			case 0:
 				return store.Value{}, outOfRange("division by zero: DIV(%d, 0)", v[0].Int)
-			case v[1].Int == -1:
+			case -1:
 				return intArithmetic(ast.OpSub, 0, v[0].Int)
 			}
 			return intValue(v[0].Int / v[1].Int), nil

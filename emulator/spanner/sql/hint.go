@@ -13,7 +13,6 @@ var (
 	tableHints     = hintNames("FORCE_INDEX GROUPBY_SCAN_OPTIMIZATION SCAN_METHOD INDEX_STRATEGY SEEKABLE_KEY_SIZE SPANNER_EMULATOR.DISABLE_QUERY_NULL_FILTERED_INDEX_CHECK")
 	joinHints      = hintNames("FORCE_JOIN_ORDER JOIN_METHOD HASH_JOIN_BUILD_SIDE BATCH_MODE HASH_JOIN_EXECUTION")
 	groupHints     = hintNames("GROUP_METHOD")
-	callHints      = hintNames("DISABLE_INLINE")
 )
 
 func hintNames(words string) map[string]bool {

@@ -135,8 +135,10 @@ func (p *pgParser) alterDatabase() (string, error) {
 // databaseOption reads spanner.option or "spanner.option".
 func (p *pgParser) databaseOption() (string, error) {
 	n, err := p.name()
-	n = strings.TrimPrefix(strings.ReplaceAll(n, "`", ""), "spanner.")
-	return token.QuoteSQLIdent(n), err
+	if n = strings.TrimPrefix(strings.ReplaceAll(n, "`", ""), "spanner."); err != nil || n == "" {
+		return "", p.unexpected("an option")
+	}
+	return token.QuoteSQLIdent(n), nil
 }
 
 func (p *pgParser) createStream() (string, error) {

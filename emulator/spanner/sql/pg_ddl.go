@@ -102,11 +102,11 @@ func (p *pgParser) unexpected(want string) error {
 func (p *pgParser) name() (string, error) {
 	var parts []string
 	for {
-		t := p.next()
+		t := p.peek()
 		if t.kind != pgWord && t.kind != pgName {
-			p.n = max(p.n-1, 0)
 			return "", p.unexpected("a name")
 		}
+		p.next()
 		parts = append(parts, token.QuoteSQLIdent(t.text))
 		if !p.op(".") {
 			break
@@ -323,7 +323,7 @@ func (p *pgParser) onDelete() string {
 func (p *pgParser) policy() (string, error) {
 	t := p.next()
 	fields := strings.Fields(strings.ToLower(t.text))
-	days := "0"
+	var days string
 	switch {
 	case t.kind != pgString, len(fields) != 2 && len(fields) != 1:
 		return "", p.unexpected("an interval of days such as '5 days'")
@@ -473,11 +473,11 @@ var pgTypes = map[string]string{
 
 // columnType reads a type and answers it in GoogleSQL, with the column options that go with it.
 func (p *pgParser) columnType() (typ, options string, err error) {
-	t := p.next()
+	t := p.peek()
 	if t.kind != pgWord {
-		p.n = max(p.n-1, 0)
 		return "", "", p.unexpected("a type")
 	}
+	p.next()
 	switch {
 	case t.text == "double" && p.words("precision"):
 		typ = "FLOAT64"
