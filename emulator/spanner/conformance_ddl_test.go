@@ -63,7 +63,7 @@ func TestCase1InformationSchema(t *testing.T) {
 	wantText(t, view("CHANGE_STREAM_TABLES", "TABLE_NAME, ALL_COLUMNS")+"\n", "[[keys T false] [s T false] [whole T true]]\n")
 	wantText(t, view("CHANGE_STREAM_COLUMNS", "TABLE_NAME, COLUMN_NAME")+"\n", "[[s T a]]\n")
 	wantText(t, view("CHANGE_STREAM_OPTIONS", "OPTION_NAME, OPTION_TYPE, OPTION_VALUE")+"\n",
-		"[[whole exclude_insert STRING true] [whole partition_mode STRING MUTABLE_KEY_RANGE] [whole retention_period STRING 3d]]\n")
+		"[[whole exclude_insert BOOL TRUE] [whole partition_mode STRING MUTABLE_KEY_RANGE] [whole retention_period STRING 3d]]\n")
 }
 
 func TestCase2KeyColumnListed(t *testing.T) {

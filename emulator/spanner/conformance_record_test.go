@@ -311,7 +311,7 @@ func TestCase44ColumnAddedBetween(t *testing.T) {
 		}
 		got = append(got, line)
 	}
-	wantText(t, lines(got...), lines("INSERT k1 a2 b3", "UPDATE k1 c4", "DELETE k1 a2 c4"))
+	wantText(t, lines(got...), lines("INSERT k1 a2 b3", "UPDATE k1 c3", "DELETE k1 a2 c3"))
 }
 
 // Rows that a row deletion policy has expired go on command, in system transactions.

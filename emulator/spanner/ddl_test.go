@@ -64,7 +64,7 @@ func TestDDLErrors(t *testing.T) {
 		{"CREATE TABLE t (a ARRAY<INT64>) PRIMARY KEY (a)", codes.InvalidArgument},
 		{"CREATE TABLE t (a INT64) PRIMARY KEY (a), INTERLEAVE IN PARENT carts", codes.FailedPrecondition},
 		{"CREATE TABLE t (a INT64, v TOKENLIST) PRIMARY KEY (a)", codes.Unimplemented},
-		{"CREATE VIEW v SQL SECURITY INVOKER AS SELECT 1 AS x", codes.Unimplemented},
+		{"CREATE MODEL m REMOTE OPTIONS (endpoint = 'x')", codes.Unimplemented},
 		{"DROP TABLE nope", codes.NotFound},
 		{"DROP TABLE carts", codes.FailedPrecondition},
 		{"DROP TABLE items", codes.FailedPrecondition},

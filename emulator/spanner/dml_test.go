@@ -113,6 +113,21 @@ func TestConflictAborts(t *testing.T) {
 	}
 }
 
+// CURRENT_TIMESTAMP is the database's clock wherever it stands: in a query, in DML and in a column's default.
+func TestSteppedDefault(t *testing.T) {
+	clock := spanner.NewStepClock(time.Unix(2_000_000_000, 0))
+	w := start(t, spanner.Options{Clock: clock}, "CREATE TABLE d (k INT64, made TIMESTAMP DEFAULT (CURRENT_TIMESTAMP()), again TIMESTAMP) PRIMARY KEY (k)")
+	clock.Step(time.Hour)
+	w.apply(cloudspanner.Insert("d", []string{"k"}, []any{1}))
+	if _, err := w.client.PartitionedUpdate(w.ctx, cloudspanner.NewStatement("UPDATE d SET again = CURRENT_TIMESTAMP() WHERE TRUE")); err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(w.query("SELECT made = again AND again = CURRENT_TIMESTAMP(), UNIX_SECONDS(made) FROM d"))
+	if want := fmt.Sprintf("[[true %d]]", clock.Now().Unix()); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // Commit timestamps come from the clock, and a read in the future waits for it.
 func TestSteppedClock(t *testing.T) {
 	clock := spanner.NewStepClock(time.Unix(2_000_000_000, 0))

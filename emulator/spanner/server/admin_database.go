@@ -2,11 +2,8 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"path"
 	"regexp"
-	"slices"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
@@ -29,8 +26,12 @@ type databaseService struct {
 // applyDDL runs statements in order; it stops at the first that fails. Timestamps are those of the ones that ran.
 func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, err error) {
 	parsed := make([]*sql.DDL, len(statements))
+	parse := sql.ParseDDL
+	if d.postgres() {
+		parse = sql.ParsePostgresDDL
+	}
 	for i, text := range statements {
-		if parsed[i], err = sql.ParseDDL(text); err != nil {
+		if parsed[i], err = parse(text); err != nil {
 			return nil, err
 		}
 	}
@@ -47,7 +48,15 @@ func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, e
 }
 
 func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.CreateDatabaseRequest) (*longrunningpb.Operation, error) {
-	id, err := sql.DatabaseName(r.GetCreateStatement())
+	readName := sql.DatabaseName
+	postgres := r.GetDatabaseDialect() == databasepb.DatabaseDialect_POSTGRESQL
+	if postgres {
+		readName = sql.PostgresDatabaseName
+		if len(r.GetExtraStatements()) > 0 {
+			return nil, errorf(codes.InvalidArgument, "a database of the PostgreSQL dialect is created without extra statements: send them with UpdateDatabaseDdl")
+		}
+	}
+	id, err := readName(r.GetCreateStatement())
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +65,7 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 		return nil, errorf(codes.InvalidArgument, "%q is not a database name (ids have 2 to 30 lower-case letters, digits, underscores and hyphens)", name)
 	}
 	switch r.GetDatabaseDialect() {
-	case databasepb.DatabaseDialect_DATABASE_DIALECT_UNSPECIFIED, databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL:
+	case databasepb.DatabaseDialect_DATABASE_DIALECT_UNSPECIFIED, databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL, databasepb.DatabaseDialect_POSTGRESQL:
 	default:
 		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the dialect %v", r.GetDatabaseDialect())
 	}
@@ -71,7 +80,7 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 	if dup {
 		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
 	}
-	d, err := c.newDatabase(name, nil)
+	d, err := c.newDatabase(name, postgres, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -167,10 +176,7 @@ func (a *databaseService) GetDatabaseDdl(_ context.Context, r *databasepb.GetDat
 		return nil, err
 	}
 	out := &databasepb.GetDatabaseDdlResponse{Statements: sql.PrintDDL(d.store.Schema())}
-	options := d.store.Schema().Options
-	for _, name := range slices.Sorted(maps.Keys(options)) {
-		out.Statements = append(out.Statements, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", path.Base(d.name), name, options[name]))
-	}
+	out.Statements = append(out.Statements, sql.PrintOptions(path.Base(d.name), d.store.Schema())...)
 	return out, nil
 }
 

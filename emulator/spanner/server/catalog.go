@@ -84,8 +84,11 @@ func (d *Database) Store() *store.Database { return d.store }
 // Log is the database's change streams: redraw their partitions here.
 func (d *Database) Log() *changes.Log { return d.log }
 
-// newDatabase makes a database that is not listed yet: empty, or a copy of another.
-func (c *catalog) newDatabase(name string, from *Database) (*Database, error) {
+// newDatabase makes a database that is not listed yet: empty, or a copy of another, whose dialect it then has.
+func (c *catalog) newDatabase(name string, postgres bool, from *Database) (*Database, error) {
+	if from != nil {
+		postgres = from.postgres()
+	}
 	d := &Database{
 		name: name, clock: c.clock, created: timestamppb.New(c.clock.Now()),
 		sessions: map[string]*session{}, txns: map[string]*transaction{}, finished: map[string]*outcome{},
@@ -93,8 +96,9 @@ func (c *catalog) newDatabase(name string, from *Database) (*Database, error) {
 	co := c.opts.Changes
 	co.Clock = c.clock
 	co.SafeTime = func() int64 { return d.store.SafeTime() }
+	co.PostgreSQL = postgres
 	so := store.Options{
-		Clock: c.clock, Retention: c.opts.VersionRetention,
+		Postgres: postgres, Clock: c.clock, Retention: c.opts.VersionRetention,
 		Observe: func(cm *store.Commit) { d.log.Observe(cm) },
 		ObserveSchema: func(s *store.Schema, at int64) error {
 			d.log.ObserveTables(s.Tables)
@@ -165,8 +169,17 @@ func (c *catalog) databaseProto(d *Database) *databasepb.Database {
 	return &databasepb.Database{
 		Name: d.name, State: databasepb.Database_READY, CreateTime: d.created,
 		VersionRetentionPeriod: fmt.Sprintf("%ds", int64(retention.Seconds())), EarliestVersionTime: micros(max(d.store.EarliestVersion(), d.created.AsTime().UnixMicro())),
-		DatabaseDialect: databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL,
+		DatabaseDialect: d.dialect(),
 	}
+}
+
+func (d *Database) postgres() bool { return d.store.Schema().Postgres }
+
+func (d *Database) dialect() databasepb.DatabaseDialect {
+	if d.postgres() {
+		return databasepb.DatabaseDialect_POSTGRESQL
+	}
+	return databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL
 }
 
 // page cuts a sorted list of names for a List call. Tokens are the last name given.

@@ -24,6 +24,9 @@ const (
 
 // changeStream answers one call of a read function: one message for each record, each with a resume token of its own.
 func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.ExecuteSqlRequest, st *sql.Statement, stream sppb.Spanner_ExecuteStreamingSqlServer) error {
+	if r.GetQueryMode() == sppb.ExecuteSqlRequest_PLAN {
+		return errorf(codes.Unimplemented, "the embedded Spanner does not support the query mode PLAN for change-stream queries")
+	}
 	ro, err := singleUse(r.GetTransaction())
 	if err != nil {
 		return err

@@ -158,7 +158,7 @@ func (a *dataService) ExecuteBatchDml(ctx context.Context, r *sppb.ExecuteBatchD
 	})
 	if err != nil {
 		src.fail(ses.db)
-		return nil, err
+		return nil, wire(err)
 	}
 	return asked[*sppb.ExecuteBatchDmlResponse](answer)
 }
@@ -188,7 +188,7 @@ func (s *source) batch(ctx context.Context, d *Database, r *sppb.ExecuteBatchDml
 }
 
 func (d *Database) batchStatement(ctx context.Context, t *transaction, s *sppb.ExecuteBatchDmlRequest_Statement) (*sppb.ResultSet, error) {
-	st, err := sql.Parse(s.GetSql())
+	st, err := sql.ParseIn(d.store.Schema(), s.GetSql())
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func (s *Server) RestoreDatabase(from, to string) (*Database, error) {
 	if !known {
 		return nil, missingInstance(m[1])
 	}
-	d, err := s.catalog.newDatabase(to, src)
+	d, err := s.catalog.newDatabase(to, false, src)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (d *Database) tryDeleteExpired(name string) (rows int, err error) {
 	}
 	for _, r := range old {
 		k := t.KeyOf(r)
-		err := txn.Apply(store.Mutation{Op: store.DeleteRows, Table: t, Ranges: []store.Range{store.PrefixRange(k)}})
+		err := txn.Try(store.Mutation{Op: store.DeleteRows, Table: t, Ranges: []store.Range{store.PrefixRange(k)}})
 		var se *store.Error
 		if errors.As(err, &se) && se.Code == codes.FailedPrecondition {
 			continue // it has children that may not go with it

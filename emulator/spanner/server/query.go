@@ -56,7 +56,7 @@ func untypedParam(name string, p *structpb.Value) (sql.Param, error) {
 }
 
 func prepareQuery(r *sppb.ExecuteSqlRequest, src *source, now int64) (*sql.Plan, error) {
-	st, err := sql.Parse(r.GetSql())
+	st, err := sql.ParseIn(src.reader.Schema(), r.GetSql())
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (a *dataService) ExecuteStreamingSql(r *sppb.ExecuteSqlRequest, stream sppb
 	if err != nil {
 		return err
 	}
-	st, err := parseStatement(r)
+	st, err := parseStatement(ses.db, r)
 	if err != nil {
 		return wire(err)
 	}
@@ -90,14 +90,14 @@ func (a *dataService) ExecuteStreamingSql(r *sppb.ExecuteSqlRequest, stream sppb
 	return a.query(ctx, ses, r, st, stream.Send)
 }
 
-func parseStatement(r *sppb.ExecuteSqlRequest) (*sql.Statement, error) {
+func parseStatement(d *Database, r *sppb.ExecuteSqlRequest) (*sql.Statement, error) {
 	if _, ok := sppb.ExecuteSqlRequest_QueryMode_name[int32(r.GetQueryMode())]; !ok {
 		return nil, errorf(codes.InvalidArgument, "the query mode %v is not known", r.GetQueryMode())
 	}
 	if r.GetDataBoostEnabled() && len(r.GetPartitionToken()) == 0 {
 		return nil, errorf(codes.InvalidArgument, "data_boost_enabled needs a partition token")
 	}
-	return sql.Parse(r.GetSql())
+	return sql.ParseIn(d.store.Schema(), r.GetSql())
 }
 
 // ExecuteSql runs a query or a DML statement in one answer.
@@ -106,7 +106,7 @@ func (a *dataService) ExecuteSql(ctx context.Context, r *sppb.ExecuteSqlRequest)
 	if err != nil {
 		return nil, err
 	}
-	st, err := parseStatement(r)
+	st, err := parseStatement(ses.db, r)
 	if err != nil {
 		return nil, wire(err)
 	}

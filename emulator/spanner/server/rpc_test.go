@@ -185,10 +185,6 @@ func TestNumberedDML(t *testing.T) {
 	c.want(err, codes.InvalidArgument, "another statement with the number")
 	_, err = c.sql("DELETE FROM t WHERE TRUE", existing(tx.Id), 4)
 	c.want(err, codes.InvalidArgument, "a lower number")
-	for range 2 {
-		_, err = c.sql(insert, existing(tx.Id), 6)
-		c.want(err, codes.AlreadyExists, "the row is there")
-	}
 	last := &sppb.ExecuteSqlRequest{Session: c.session, Transaction: existing(tx.Id), Sql: "UPDATE t SET s = 'y' WHERE k = 1", Seqno: 7, LastStatement: true}
 	end, err := c.ExecuteSql(c.ctx, last)
 	if err != nil {
@@ -208,6 +204,15 @@ func TestNumberedDML(t *testing.T) {
 	c.want(err, codes.FailedPrecondition, "a query after the commit")
 	_, err = c.Rollback(c.ctx, &sppb.RollbackRequest{Session: c.session, TransactionId: tx.Id})
 	c.want(err, codes.FailedPrecondition, "a rollback after the commit")
+	broken := c.begin(nil)
+	for range 2 {
+		_, err = c.sql(insert, existing(broken.Id), 1)
+		c.want(err, codes.AlreadyExists, "the row is there")
+	}
+	_, err = c.sql("SELECT 1", existing(broken.Id), 0)
+	c.want(err, codes.AlreadyExists, "a query after a statement that broke a constraint")
+	_, err = c.sql("DELETE FROM t WHERE TRUE", existing(broken.Id), 2)
+	c.want(err, codes.AlreadyExists, "a statement after one that broke a constraint")
 }
 
 // A transaction that lost a conflict stays aborted, and says when to try again.

@@ -161,7 +161,7 @@ func (t *transaction) admit() error {
 	case t.last:
 		return errorf(codes.FailedPrecondition, "the transaction takes no more statements: one has been sent as its last (last_statement)")
 	}
-	return nil
+	return t.txn.Err()
 }
 
 // once runs a numbered DML request, or answers it as before if it has been run already: clients send requests again

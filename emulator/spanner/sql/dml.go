@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
 
@@ -24,7 +25,11 @@ func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLR
 	if err := txn.Err(); err != nil {
 		return nil, err
 	}
+	env.sequences = true
 	c := &compiler{env: env, scope: &scope{}}
+	if err := checkHints(hintOf(s.tree), statementHints); err != nil {
+		return nil, err
+	}
 	switch e := s.tree.(type) {
 	case *ast.Insert:
 		return c.insert(ctx, txn, e)
@@ -36,8 +41,24 @@ func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLR
 	return nil, unimplemented("the statement %s", firstWords(s.text))
 }
 
+func hintOf(tree ast.Statement) *ast.Hint {
+	switch e := tree.(type) {
+	case *ast.Insert:
+		return e.Hint
+	case *ast.Update:
+		return e.Hint
+	case *ast.Delete:
+		return e.Hint
+	}
+	return nil
+}
+
 func (c *compiler) target(p *ast.Path) (*store.Table, error) {
-	t := c.env.Reader.Schema().Table(pathName(p))
+	name := pathName(p)
+	if c.postgres() {
+		name = strings.TrimPrefix(name, "public.")
+	}
+	t := c.schema().Table(name)
 	if t == nil {
 		return nil, invalid("Table not found: %s", pathName(p))
 	}
@@ -51,7 +72,7 @@ func (c *compiler) assigned(t *store.Table, col int, d *ast.DefaultExpr) (*expr,
 		return nil, invalid("Cannot write to generated column %s.%s", t.QualifiedName(), column.Name)
 	}
 	if d.Default {
-		if column.Default == "" {
+		if !column.HasDefault() {
 			return constant(column.Type, store.Value{}), nil
 		}
 		return &expr{typ: column.Type, eval: func(*frame) (store.Value, error) { return column.Compute(nil) }}, nil
@@ -102,6 +123,11 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 	if err != nil {
 		return nil, err
 	}
+	if e.Hint != nil && e.TableHint != nil {
+		if err := checkHints(e.TableHint, tableHints); err != nil {
+			return nil, err
+		}
+	}
 	cols, rows, keys, err := keyed(t, cols, rows)
 	if err != nil {
 		return nil, err
@@ -121,6 +147,16 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 	default:
 		return nil, unimplemented("INSERT OR %s", e.InsertOrType)
 	}
+	existed := make([]bool, len(rows))
+	if op == store.InsertOrUpdateRow {
+		for i, k := range keys {
+			have, err := txn.Get(t, k)
+			if err != nil {
+				return nil, err
+			}
+			existed[i] = have != nil
+		}
+	}
 	if err := txn.Apply(store.Mutation{Op: op, Table: t, Columns: cols, Rows: rows}); err != nil {
 		return nil, err
 	}
@@ -134,7 +170,13 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 			return nil, err
 		}
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, written, res)
+	action := func(i int) string {
+		if existed[i] {
+			return "UPDATE"
+		}
+		return "INSERT"
+	}
+	return res, c.returned(ctx, t, t.Name, action, e.ThenReturn, written, res)
 }
 
 // inputRows evaluates the values of an INSERT.
@@ -197,7 +239,7 @@ func (c *compiler) inputRows(ctx context.Context, t *store.Table, cols []int, in
 func keyed(t *store.Table, cols []int, rows []store.Row) ([]int, []store.Row, []store.Key, error) {
 	for _, part := range t.Key {
 		c := &t.Columns[part.Column]
-		if c.Default == "" || slices.Contains(cols, part.Column) {
+		if !c.HasDefault() || slices.Contains(cols, part.Column) {
 			continue
 		}
 		cols = append(slices.Clone(cols), part.Column)
@@ -215,18 +257,11 @@ func keyed(t *store.Table, cols []int, rows []store.Row) ([]int, []store.Row, []
 		for j, col := range cols {
 			full[col] = r[j]
 		}
-		for _, part := range t.Key {
-			c := &t.Columns[part.Column]
-			if c.Generated == "" {
-				continue
-			}
-			v, err := c.Compute(full)
-			if err != nil {
-				return nil, nil, nil, err
-			}
-			full[part.Column] = v
+		k, err := t.ComputedKey(full)
+		if err != nil {
+			return nil, nil, nil, err
 		}
-		keys[i] = t.KeyOf(full)
+		keys[i] = k
 	}
 	return cols, rows, keys, nil
 }
@@ -297,14 +332,16 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 	if err != nil {
 		return nil, err
 	}
+	// The key goes with the row: its columns, or what the generated ones are computed from.
 	var cols []int
 	var values []*expr
-	for _, k := range t.Key {
-		if t.Columns[k.Column].Generated == "" { // a generated part follows from the others
-			cols = append(cols, k.Column)
-			values = append(values, slotExpr(k.Column, t.Columns[k.Column].Type, 0))
+	for i := range t.Columns {
+		if col := &t.Columns[i]; col.Generated == "" && (t.IsKey(i) || t.KeyUses(i)) {
+			cols = append(cols, i)
+			values = append(values, slotExpr(i, col.Type, 0))
 		}
 	}
+	keyColumns := len(cols)
 	for _, it := range e.Updates {
 		set, ok := it.(*ast.UpdateItemSetValue)
 		if !ok {
@@ -318,8 +355,8 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 		if col < 0 {
 			return nil, invalid("Unrecognized name: %s", name)
 		}
-		for _, have := range cols {
-			if have == col && t.IsKey(col) {
+		for i, have := range cols {
+			if have == col && i < keyColumns {
 				return nil, invalid("Cannot UPDATE value on non-writable column: %s, which is part of the primary key", name)
 			}
 			if have == col {
@@ -349,12 +386,13 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 	if e.ThenReturn == nil {
 		return res, nil
 	}
+	update := func(int) string { return "UPDATE" }
 	for i, r := range rows {
 		if rows[i], err = txn.Get(t, t.KeyOf(r)); err != nil {
 			return nil, err
 		}
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+	return res, c.returned(ctx, t, aliasOf(e.As, t.Name), update, e.ThenReturn, rows, res)
 }
 
 func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*DMLResult, error) {
@@ -377,16 +415,13 @@ func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*
 	if e.ThenReturn == nil {
 		return res, nil
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+	return res, c.returned(ctx, t, aliasOf(e.As, t.Name), func(int) string { return "DELETE" }, e.ThenReturn, rows, res)
 }
 
-// returned evaluates THEN RETURN over the rows that were written or deleted.
-func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
-	if tr.WithAction != nil {
-		return unimplemented("WITH ACTION")
-	}
+// returned evaluates THEN RETURN over the rows that were written or deleted. action says what happened to row i.
+func (c *compiler) returned(ctx context.Context, t *store.Table, alias string, action func(i int) string, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
 	s := &scope{}
-	s.add(t.Name, tableColumns(t))
+	s.add(alias, tableColumns(t))
 	rc := c.in(s)
 	list, err := rc.expand(tr.Items)
 	if err != nil {
@@ -400,7 +435,14 @@ func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenRet
 		}
 		res.Columns = append(res.Columns, store.Field{Name: list[i].name, Type: list[i].expr.typ})
 	}
-	for _, r := range rows {
+	if tr.WithAction != nil {
+		name := "ACTION"
+		if tr.WithAction.Alias != nil {
+			name = tr.WithAction.Alias.Alias.Name
+		}
+		res.Columns = append(res.Columns, store.Field{Name: name, Type: stringType})
+	}
+	for n, r := range rows {
 		out := make(store.Row, len(list))
 		for i := range list {
 			if out[i], err = list[i].expr.eval(&frame{ctx: ctx, row: r}); err != nil {
@@ -409,6 +451,9 @@ func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenRet
 			if out[i].IsPendingCommitTimestamp() && list[i].expr.typ.Code == store.Timestamp {
 				return invalid("THEN RETURN cannot return the pending commit timestamp of column %s", list[i].name)
 			}
+		}
+		if tr.WithAction != nil {
+			out = append(out, textValue(action(n)))
 		}
 		res.Rows = append(res.Rows, out)
 	}

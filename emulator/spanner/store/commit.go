@@ -80,10 +80,12 @@ func (db *Database) commitLocked(t *Txn, req CommitRequest) (CommitResult, error
 	buf := stamp(&t.buf, ts)
 	now := &Snapshot{db: db, st: old, ts: ts, schema: old.schema}
 	eff := effects{buf: buf, view: now}
-	for _, m := range req.Mutations {
-		if err := eff.apply(stampMutation(m, ts)); err != nil {
-			return CommitResult{}, err
-		}
+	ms := make([]Mutation, len(req.Mutations))
+	for i, m := range req.Mutations {
+		ms[i] = stampMutation(m, ts)
+	}
+	if err := eff.applyAll(ms, 0); err != nil {
+		return CommitResult{}, err
 	}
 	if what := t.overwritten(old, buf); what != "" {
 		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: %s was written since the transaction's snapshot; retry the transaction", what)

@@ -63,6 +63,15 @@ func checkRow(t *Table, r Row) error {
 			return err
 		}
 	}
+	for _, c := range t.Checks {
+		v, err := c.Holds(r)
+		if err != nil {
+			return err
+		}
+		if v.Valid && v.Int == 0 {
+			return Errorf(codes.OutOfRange, "Check constraint `%s`.`%s` is violated for key %s", t.QualifiedName(), c.Name, FormatKey(t, r))
+		}
+	}
 	return nil
 }
 
@@ -94,6 +103,9 @@ func checkLength(t *Table, c *Column, code Code, v Value) error {
 		if code == String {
 			limit = MaxStringRunes
 		}
+	}
+	if code == String && !utf8.ValidString(v.Text) {
+		return Errorf(codes.FailedPrecondition, "column %s of table %s has a value that is not valid UTF-8", c.Name, t.QualifiedName())
 	}
 	if code == String && n > limit {
 		n = utf8.RuneCountInString(v.Text)

@@ -90,12 +90,17 @@ func TestSerialOrder(t *testing.T) {
 				s.late = append(s.late, a.mutation(store.InsertOrUpdateRow, tab))
 			case "commit":
 				live = slices.Delete(live, n, n+1)
+				broken := s.tx.Err()
 				res, err := s.tx.Commit(store.CommitRequest{Schema: db.Schema(), Mutations: s.late})
-				switch code(err) {
-				case codes.OK:
+				switch {
+				case broken != nil: // a statement broke a constraint: the transaction ends with its error
+					if code(err) != code(broken) || code(err) != codes.AlreadyExists {
+						rt.Fatalf("a transaction that ended with %v commits with %v", broken, err)
+					}
+				case err == nil:
 					s.at = res.Timestamp
 					done = append(done, s)
-				case codes.Aborted:
+				case code(err) == codes.Aborted:
 					if len(s.actions) == 0 {
 						rt.Fatalf("a transaction that only writes was aborted: %v", err)
 					}

@@ -103,6 +103,11 @@ func (v txnView) rows(tab *Table, r Range, fn func(Key, Row) bool) {
 	v.t.pin().rows(tab, r, fn)
 }
 
+func (v txnView) entries(x *Index, r Range, fn func(k, pk Key) bool) {
+	v.t.noteRange(x.ID, r)
+	v.t.pin().entries(x, r, fn)
+}
+
 // noteRead remembers a range that the transaction's user has read; with repeatable reads nobody has to.
 func (t *Txn) noteRead(id int64, r Range) {
 	if t.opts.RepeatableRead {
@@ -241,28 +246,42 @@ func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) e
 func (t *Txn) Apply(ms ...Mutation) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	broken, err := t.apply(ms)
+	if broken {
+		t.failed = err
+	}
+	return err
+}
+
+// Try is Apply that a broken constraint does not end the transaction of.
+func (t *Txn) Try(ms ...Mutation) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := t.apply(ms)
+	return err
+}
+
+// apply carries out all mutations or none; broken says that a constraint refused them.
+func (t *Txn) apply(ms []Mutation) (broken bool, err error) {
 	if t.done {
-		return Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+		return false, Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
 	}
 	if t.failed != nil {
-		return t.failed
+		return false, t.failed
 	}
 	mark, cells := len(t.buf.undo), t.buf.cells
 	e := effects{buf: &t.buf, view: txnView{t}}
-	for _, m := range ms {
-		if err := e.apply(m); err != nil {
-			t.buf.rollback(mark)
-			t.buf.cells = cells
-			t.failed = err
-			return err
-		}
+	if err := e.applyAll(ms, mark); err != nil {
+		t.buf.rollback(mark)
+		t.buf.cells = cells
+		return true, err
 	}
 	if err := t.opts.checkMutations(t.buf.cells); err != nil {
 		t.buf.rollback(mark)
 		t.buf.cells = cells
-		return err
+		return false, err
 	}
-	return nil
+	return false, nil
 }
 
 // Err is the error of the statement that broke a constraint, which every later use of the transaction answers; nil while
