@@ -67,7 +67,16 @@ func start(t *testing.T, o spanner.Options, ddl ...string) *world {
 		}
 	})
 	w := &world{T: t, ctx: ctx, srv: srv, opts: dialOptions(srv.Addr())}
-	ia, err := instance.NewInstanceAdminClient(ctx, w.opts...)
+	w.admin = createDatabase(t, w.opts, ddl...)
+	w.client = w.newClient()
+	return w
+}
+
+// createDatabase makes the instance and the database that tests use, and answers a client that ends with the test.
+func createDatabase(t testing.TB, opts []option.ClientOption, ddl ...string) *database.DatabaseAdminClient {
+	t.Helper()
+	ctx := t.Context()
+	ia, err := instance.NewInstanceAdminClient(ctx, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,19 +88,19 @@ func start(t *testing.T, o spanner.Options, ddl ...string) *world {
 	if _, err := iop.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if w.admin, err = database.NewDatabaseAdminClient(ctx, w.opts...); err != nil {
+	admin, err := database.NewDatabaseAdminClient(ctx, opts...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.admin.Close() })
-	op, err := w.admin.CreateDatabase(ctx, &databasepb.CreateDatabaseRequest{Parent: project + "/instances/" + instanceID, CreateStatement: "CREATE DATABASE db", ExtraStatements: ddl})
+	t.Cleanup(func() { admin.Close() })
+	op, err := admin.CreateDatabase(ctx, &databasepb.CreateDatabaseRequest{Parent: project + "/instances/" + instanceID, CreateStatement: "CREATE DATABASE db", ExtraStatements: ddl})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := op.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
-	w.client = w.newClient()
-	return w
+	return admin
 }
 
 func (w *world) newClient() *cloudspanner.Client {
