@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 
+	"github.com/spanledger/spanledger/emulator"
 	"github.com/spanledger/spanledger/emulator/bigquery"
 	"github.com/spanledger/spanledger/emulator/official"
 	"github.com/spanledger/spanledger/emulator/pubsub"
@@ -27,8 +27,9 @@ type CloudOptions struct {
 	Listen Listen
 }
 
-// Listen are addresses to listen on, host:port each. "" is a free port of 127.0.0.1, Off leaves the service out.
-// BigQuery is the REST API's, BigQueryStorage that of the Storage API over gRPC: Off in one leaves out both.
+// Listen are addresses to listen on, host:port each. "" is a free port of 127.0.0.1, an address without a host one of
+// 127.0.0.1, Off leaves the service out. BigQuery is the REST API's, BigQueryStorage that of the Storage API over gRPC: Off
+// in one leaves out both.
 type Listen struct{ Spanner, PubSub, Storage, BigQuery, BigQueryStorage string }
 
 // Off in Listen leaves a service out.
@@ -47,46 +48,36 @@ type Cloud struct {
 // StartCloud starts the services; Close stops them.
 func StartCloud(ctx context.Context, o CloudOptions) (_ *Cloud, err error) {
 	c := &Cloud{}
-	ctx = context.WithoutCancel(ctx) // the services end with Close, after everything that uses them has drained
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	if o.Listen.Storage != Off {
-		objects, err := storage.Start(ctx, storage.Options{Addr: o.Listen.Storage, Dir: o.StorageDir})
-		if err != nil {
-			return nil, fmt.Errorf("start the embedded Cloud Storage: %w", err)
-		}
-		c.close = append(c.close, objects.Close)
-		c.Storage = "http://" + objects.Addr()
+	l := o.Listen
+	o.Spanner.Addr = cmp.Or(l.Spanner, o.Spanner.Addr)
+	eo := emulator.Options{
+		Spanner:  o.Spanner,
+		PubSub:   pubsub.Options{Address: l.PubSub},
+		Storage:  storage.Options{Addr: l.Storage, Dir: o.StorageDir},
+		BigQuery: bigquery.Options{RESTAddr: l.BigQuery, GRPCAddr: l.BigQueryStorage},
 	}
-	if o.Listen.BigQuery != Off && o.Listen.BigQueryStorage != Off {
-		tables, err := bigquery.Start(ctx, bigquery.Options{RESTAddr: o.Listen.BigQuery, GRPCAddr: o.Listen.BigQueryStorage})
-		if err != nil {
-			return nil, fmt.Errorf("start the embedded BigQuery: %w", err)
+	for service, off := range map[emulator.Service]bool{
+		emulator.Spanner: l.Spanner == Off || o.Official, emulator.PubSub: l.PubSub == Off || o.Official,
+		emulator.Storage: l.Storage == Off, emulator.BigQuery: l.BigQuery == Off || l.BigQueryStorage == Off,
+	} {
+		if off {
+			eo.Without = append(eo.Without, service)
 		}
-		c.close = append(c.close, tables.Close)
-		c.BigQuery, c.BigQueryStorage = tables.Endpoint(), tables.GRPCEndpoint()
 	}
+	embedded, err := emulator.Start(ctx, eo)
+	if err != nil {
+		return nil, err
+	}
+	c.close = append(c.close, embedded.Close)
+	c.Messages = embedded.PubSub
+	c.Endpoints = endpoints(func(name string) string { return embedded.Env()[name] })
 	if o.Official {
-		return c, c.startOfficial(ctx, o.OfficialSpanner)
-	}
-	if o.Listen.Spanner != Off {
-		o.Spanner.Addr = cmp.Or(o.Listen.Spanner, o.Spanner.Addr)
-		db, err := spanner.Start(ctx, o.Spanner)
-		if err != nil {
-			return nil, fmt.Errorf("start the embedded Spanner: %w", err)
-		}
-		c.close = append(c.close, db.Close)
-		c.Spanner = db.Addr()
-	}
-	if o.Listen.PubSub != Off {
-		if c.Messages, err = pubsub.Start(pubsub.Options{Address: o.Listen.PubSub}); err != nil {
-			return nil, fmt.Errorf("start the embedded Pub/Sub: %w", err)
-		}
-		c.close = append(c.close, c.Messages.Close)
-		c.PubSub = c.Messages.Endpoint()
+		return c, c.startOfficial(context.WithoutCancel(ctx), o.OfficialSpanner)
 	}
 	return c, nil
 }

@@ -6,11 +6,22 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/spanledger/spanledger/emulator/spanner"
+	"github.com/spanledger/spanledger/emulator/spanner/changes"
+	"github.com/spanledger/spanledger/emulator/spanner/fault"
 )
 
 // EmulatorOptions are the options of `spanledger emulator`.
 type EmulatorOptions struct {
 	Listen Listen
+	// Partitions is how many partitions a new change stream begins with, 1 to 10,000; 0 means 1.
+	Partitions int
+	// Churn splits, merges and moves a change stream's partitions by turns, one each so often; 0 leaves them alone.
+	Churn time.Duration
+	// Faults is a plan of what goes wrong in Spanner; see package fault.
+	Faults fault.Plan
 	// DataDir keeps what the services keep in files, under DataDir/storage; "" keeps everything in memory.
 	DataDir string
 	// Ready is called once, when every service accepts connections.
@@ -32,7 +43,7 @@ func Emulator(ctx context.Context, o EmulatorOptions) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s: address %q: want host:port, such as 127.0.0.1:9010, or %s: %w", l.service, l.address, Off, err)
 		}
-		if !isLoopback(host) && o.Warn != nil {
+		if host != "" && !isLoopback(host) && o.Warn != nil {
 			o.Warn(l.service, l.address)
 		}
 	}
@@ -55,7 +66,10 @@ func Emulator(ctx context.Context, o EmulatorOptions) (err error) {
 			return fmt.Errorf("--data-dir %s: another process uses it (%w): wait for its end, or choose another directory", o.DataDir, err)
 		}
 	}
-	cloud, err := StartCloud(ctx, CloudOptions{StorageDir: storageDir, Listen: o.Listen})
+	cloud, err := StartCloud(ctx, CloudOptions{
+		StorageDir: storageDir, Listen: o.Listen,
+		Spanner: spanner.Options{Partitions: o.Partitions, Churn: changes.Churn{Interval: o.Churn}, Faults: o.Faults},
+	})
 	if err != nil {
 		return fmt.Errorf("%w: is the port taken? every service's address can be chosen, and \"%s\" leaves it out", err, Off)
 	}

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/spanledger/spanledger/emulator"
 )
 
 // Endpoints says where Google's services are. An empty one is Google Cloud itself, with application default credentials.
@@ -27,16 +29,6 @@ type Endpoints struct {
 	BigQuery, BigQueryStorage string
 }
 
-// The environment variables that say where emulators are. Google's clients know the first three; those for BigQuery are
-// this program's.
-const (
-	SpannerVariable         = "SPANNER_EMULATOR_HOST"
-	PubSubVariable          = "PUBSUB_EMULATOR_HOST"
-	StorageVariable         = "STORAGE_EMULATOR_HOST"
-	BigQueryVariable        = "BIGQUERY_EMULATOR_HOST"
-	BigQueryStorageVariable = "BIGQUERY_STORAGE_EMULATOR_HOST"
-)
-
 // Variable is an environment variable with its value.
 type Variable struct{ Name, Value string }
 
@@ -44,8 +36,8 @@ type Variable struct{ Name, Value string }
 func (e Endpoints) Variables() []Variable {
 	var list []Variable
 	for _, v := range []Variable{
-		{SpannerVariable, e.Spanner}, {PubSubVariable, e.PubSub}, {StorageVariable, e.Storage},
-		{BigQueryVariable, e.BigQuery}, {BigQueryStorageVariable, e.BigQueryStorage},
+		{emulator.SpannerVariable, e.Spanner}, {emulator.PubSubVariable, e.PubSub}, {emulator.StorageVariable, e.Storage},
+		{emulator.BigQueryVariable, e.BigQuery}, {emulator.BigQueryStorageVariable, e.BigQueryStorage},
 	} {
 		if v.Value != "" {
 			list = append(list, v)
@@ -64,11 +56,13 @@ func (e Endpoints) String() string {
 }
 
 // EndpointsFromEnv reads the variables; an address without a scheme is one of http where a URL is wanted.
-func EndpointsFromEnv() Endpoints {
+func EndpointsFromEnv() Endpoints { return endpoints(os.Getenv) }
+
+func endpoints(env func(string) string) Endpoints {
 	return Endpoints{
-		Spanner: hostPort(os.Getenv(SpannerVariable)), PubSub: hostPort(os.Getenv(PubSubVariable)),
-		Storage:  baseURL(os.Getenv(StorageVariable)),
-		BigQuery: baseURL(os.Getenv(BigQueryVariable)), BigQueryStorage: hostPort(os.Getenv(BigQueryStorageVariable)),
+		Spanner: hostPort(env(emulator.SpannerVariable)), PubSub: hostPort(env(emulator.PubSubVariable)),
+		Storage:  baseURL(env(emulator.StorageVariable)),
+		BigQuery: baseURL(env(emulator.BigQueryVariable)), BigQueryStorage: hostPort(env(emulator.BigQueryStorageVariable)),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/changestream"
+	"github.com/spanledger/spanledger/emulator"
 	"github.com/spanledger/spanledger/pipeline/filter"
 )
 
@@ -76,7 +77,7 @@ func Tail(ctx context.Context, o TailOptions) (*TailSummary, error) {
 	}
 	e := EndpointsFromEnv()
 	if e.Spanner != "" {
-		fmt.Fprintf(o.Messages, "emulator, not Google Cloud: %s=%s\n", SpannerVariable, e.Spanner)
+		fmt.Fprintf(o.Messages, "emulator, not Google Cloud: %s=%s\n", emulator.SpannerVariable, e.Spanner)
 	}
 	starting, cancel := context.WithTimeout(ctx, tailStart)
 	defer cancel()

@@ -199,7 +199,9 @@ func tree(t *testing.T, dir string) map[string]string {
 func TestWrongCommandLines(t *testing.T) {
 	for _, line := range []string{
 		"foo", "config foo", "run extra", "init extra", "emulator extra", "dev extra", "config check extra", "config example extra",
-		"run", "ingest", "dev --sink stdout --json", "emulator --only bigquery --bigquery-storage off", "run --start-timeout x",
+		"run", "ingest", "dev --sink stdout --json", "emulator --only bigquery --bigquery-storage off",
+		"emulator --faults explode", "emulator --faults @/no/such/file", "emulator --partitions 0", "emulator --partitions 10001",
+		"emulator --churn -1s", "emulator --churn 1us", "emulator --spanner off --churn 1s", "emulator --only pubsub --faults abort", "run --start-timeout x",
 	} {
 		if code, out, errs := spanledger(t, strings.Fields(line)...); code != exitUsage || out != "" || !strings.Contains(errs, "(see --help)") {
 			t.Errorf("%s: %d %s%s", line, code, out, errs)

@@ -16,11 +16,12 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/spanledger/spanledger/app"
+	"github.com/spanledger/spanledger/emulator"
 )
 
 func alter(t *testing.T, statements ...string) {
 	t.Helper()
-	admin, err := database.NewDatabaseAdminClient(t.Context(), option.WithEndpoint(os.Getenv(app.SpannerVariable)), option.WithoutAuthentication(),
+	admin, err := database.NewDatabaseAdminClient(t.Context(), option.WithEndpoint(os.Getenv(emulator.SpannerVariable)), option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/spanledger/spanledger/app"
+	"github.com/spanledger/spanledger/emulator"
 	"github.com/spanledger/spanledger/emulator/spanner"
 )
 
@@ -63,7 +64,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // serve starts the emulator command and sets its variables.
 func serve(t *testing.T, args ...string) (stop func() int) {
 	t.Helper()
-	args = append([]string{"emulator", "--spanner", "127.0.0.1:0", "--pubsub", "127.0.0.1:0", "--storage", "127.0.0.1:0",
+	args = append([]string{"emulator", "--spanner", ":0", "--pubsub", "127.0.0.1:0", "--storage", "127.0.0.1:0",
 		"--bigquery", "127.0.0.1:0", "--bigquery-storage", "127.0.0.1:0", "--json"}, args...)
 	stdout, stderr, stop := begin(t, args...)
 	var values map[string]string
@@ -194,9 +195,9 @@ func TestUnreachableAndForbidden(t *testing.T) {
 	dead := l.Addr().String()
 	l.Close()
 	file := write(t, "f.yaml", pipelineFile)
-	t.Setenv(app.SpannerVariable, dead)
-	t.Setenv(app.PubSubVariable, dead)
-	t.Setenv(app.StorageVariable, dead)
+	t.Setenv(emulator.SpannerVariable, dead)
+	t.Setenv(emulator.PubSubVariable, dead)
+	t.Setenv(emulator.StorageVariable, dead)
 	if code, _, errs := spanledger(t, "init", "-c", file, "--timeout", "300ms"); code != 1 || !strings.Contains(errs, "does not answer") {
 		t.Errorf("init: %d %s", code, errs)
 	}
@@ -212,7 +213,7 @@ func TestUnreachableAndForbidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer forbidding.Close()
-	t.Setenv(app.SpannerVariable, forbidding.Addr())
+	t.Setenv(emulator.SpannerVariable, forbidding.Addr())
 	onlySpanner := write(t, "g.yaml", strings.Split(pipelineFile, "      - {name: archive")[0]+"      - {name: out, type: stdout}\n")
 	if code, _, errs := spanledger(t, "init", "-c", onlySpanner); code != 1 || !strings.Contains(errs, "roles/spanner.databaseAdmin") {
 		t.Errorf("init: %d %s", code, errs)

@@ -14,7 +14,7 @@ import (
 	instance "cloud.google.com/go/spanner/admin/instance/apiv1"
 	"cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
 
-	"github.com/spanledger/spanledger/app"
+	"github.com/spanledger/spanledger/emulator"
 	"github.com/spanledger/spanledger/emulator/official"
 	embedded "github.com/spanledger/spanledger/emulator/spanner"
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
@@ -69,7 +69,7 @@ func embeddedSpanner(t *testing.T, o embedded.Options) {
 			t.Error(err)
 		}
 	})
-	t.Setenv(app.SpannerVariable, s.Addr())
+	t.Setenv(emulator.SpannerVariable, s.Addr())
 }
 
 func apply(t *testing.T, c *spanner.Client, m ...*spanner.Mutation) time.Time {
@@ -210,6 +210,6 @@ func TestTailShowsRowsAtOnce(t *testing.T) {
 }
 
 func TestOfficialTailShowsRowsAtOnce(t *testing.T) {
-	t.Setenv(app.SpannerVariable, official.SpannerForTest(t, official.SpannerOptions{}).Endpoint())
+	t.Setenv(emulator.SpannerVariable, official.SpannerForTest(t, official.SpannerOptions{}).Endpoint())
 	live(t, shop(t, tailDDL...))
 }

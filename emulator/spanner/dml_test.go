@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -114,59 +113,24 @@ func TestConflictAborts(t *testing.T) {
 	}
 }
 
-// handClock stands still until it is moved.
-type handClock struct {
-	mu     sync.Mutex
-	now    time.Time
-	timers map[chan time.Time]time.Time
-}
-
-func (c *handClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *handClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ch := make(chan time.Time, 1)
-	if d <= 0 {
-		ch <- c.now
-	} else {
-		c.timers[ch] = c.now.Add(d)
+// CURRENT_TIMESTAMP is the database's clock wherever it stands: in a query, in DML and in a column's default.
+func TestSteppedDefault(t *testing.T) {
+	clock := spanner.NewStepClock(time.Unix(2_000_000_000, 0))
+	w := start(t, spanner.Options{Clock: clock}, "CREATE TABLE d (k INT64, made TIMESTAMP DEFAULT (CURRENT_TIMESTAMP()), again TIMESTAMP) PRIMARY KEY (k)")
+	clock.Step(time.Hour)
+	w.apply(cloudspanner.Insert("d", []string{"k"}, []any{1}))
+	if _, err := w.client.PartitionedUpdate(w.ctx, cloudspanner.NewStatement("UPDATE d SET again = CURRENT_TIMESTAMP() WHERE TRUE")); err != nil {
+		t.Fatal(err)
 	}
-	return ch, func() { c.mu.Lock(); delete(c.timers, ch); c.mu.Unlock() }
-}
-
-func (c *handClock) step(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-	for ch, at := range c.timers {
-		if !at.After(c.now) {
-			ch <- c.now
-			delete(c.timers, ch)
-		}
-	}
-}
-
-// waiting returns once somebody waits for the clock.
-func (c *handClock) waiting() {
-	for {
-		c.mu.Lock()
-		n := len(c.timers)
-		c.mu.Unlock()
-		if n > 0 {
-			return
-		}
-		time.Sleep(time.Millisecond)
+	got := fmt.Sprint(w.query("SELECT made = again AND again = CURRENT_TIMESTAMP(), UNIX_SECONDS(made) FROM d"))
+	if want := fmt.Sprintf("[[true %d]]", clock.Now().Unix()); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
 // Commit timestamps come from the clock, and a read in the future waits for it.
 func TestSteppedClock(t *testing.T) {
-	clock := &handClock{now: time.Unix(2_000_000_000, 0), timers: map[chan time.Time]time.Time{}}
+	clock := spanner.NewStepClock(time.Unix(2_000_000_000, 0))
 	w := start(t, spanner.Options{Clock: clock}, counters)
 	a := w.apply(cloudspanner.Insert("counters", []string{"id", "n"}, []any{1, 0}))
 	b := w.apply(cloudspanner.Insert("counters", []string{"id", "n"}, []any{2, 0}))
@@ -179,9 +143,11 @@ func TestSteppedClock(t *testing.T) {
 		out, err := texts(w.client.Single().WithTimestampBound(cloudspanner.ReadTimestamp(future)).Query(w.ctx, cloudspanner.NewStatement("SELECT COUNT(*) FROM counters")))
 		got <- fmt.Sprint(out, err)
 	}()
-	clock.waiting()
+	if err := clock.AwaitTimers(w.ctx, 1); err != nil {
+		t.Fatal(err)
+	}
 	w.apply(cloudspanner.Insert("counters", []string{"id", "n"}, []any{3, 0}))
-	clock.step(time.Minute)
+	clock.Step(time.Minute)
 	if out := <-got; out != "[[3]] <nil>" {
 		t.Error(out)
 	}

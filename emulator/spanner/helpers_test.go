@@ -9,13 +9,9 @@ import (
 	cloudspanner "cloud.google.com/go/spanner"
 	database "cloud.google.com/go/spanner/admin/database/apiv1"
 	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
-	instance "cloud.google.com/go/spanner/admin/instance/apiv1"
-	instancepb "cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
 	"go.uber.org/goleak"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/spanledger/spanledger/emulator/spanner"
 )
@@ -46,13 +42,6 @@ type world struct {
 	client *cloudspanner.Client
 }
 
-func dialOptions(addr string) []option.ClientOption {
-	return []option.ClientOption{
-		option.WithEndpoint("passthrough:///" + addr), option.WithoutAuthentication(),
-		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
-	}
-}
-
 func start(t *testing.T, o spanner.Options, ddl ...string) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -66,30 +55,14 @@ func start(t *testing.T, o spanner.Options, ddl ...string) *world {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	w := &world{T: t, ctx: ctx, srv: srv, opts: dialOptions(srv.Addr())}
-	ia, err := instance.NewInstanceAdminClient(ctx, w.opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ia.Close()
-	iop, err := ia.CreateInstance(ctx, &instancepb.CreateInstanceRequest{Parent: project, InstanceId: instanceID, Instance: &instancepb.Instance{DisplayName: "x", NodeCount: 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := iop.Wait(ctx); err != nil {
+	w := &world{T: t, ctx: ctx, srv: srv, opts: srv.ClientOptions()}
+	if _, err := srv.CreateDatabase(ctx, dbName, ddl...); err != nil {
 		t.Fatal(err)
 	}
 	if w.admin, err = database.NewDatabaseAdminClient(ctx, w.opts...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.admin.Close() })
-	op, err := w.admin.CreateDatabase(ctx, &databasepb.CreateDatabaseRequest{Parent: project + "/instances/" + instanceID, CreateStatement: "CREATE DATABASE db", ExtraStatements: ddl})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := op.Wait(ctx); err != nil {
-		t.Fatal(err)
-	}
 	w.client = w.newClient()
 	return w
 }

@@ -12,31 +12,14 @@ import (
 	spannerapi "cloud.google.com/go/spanner/apiv1"
 	"cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/api/iterator"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/spanledger/spanledger/emulator/spanner"
-	"github.com/spanledger/spanledger/emulator/spanner/changes"
 )
 
 // changeRecord is the column of a change-stream query in the ordinary client's form.
 type changeRecord struct {
-	Data []*struct {
-		CommitTimestamp time.Time     `spanner:"commit_timestamp"`
-		Sequence        string        `spanner:"record_sequence"`
-		TransactionID   string        `spanner:"server_transaction_id"`
-		IsLast          bool          `spanner:"is_last_record_in_transaction_in_partition"`
-		Table           string        `spanner:"table_name"`
-		ColumnTypes     []*columnType `spanner:"column_types"`
-		Mods            []*mod        `spanner:"mods"`
-		ModType         string        `spanner:"mod_type"`
-		Capture         string        `spanner:"value_capture_type"`
-		Records         int64         `spanner:"number_of_records_in_transaction"`
-		Partitions      int64         `spanner:"number_of_partitions_in_transaction"`
-		Tag             string        `spanner:"transaction_tag"`
-		System          bool          `spanner:"is_system_transaction"`
-	} `spanner:"data_change_record"`
+	Data      []*changeData `spanner:"data_change_record"`
 	Heartbeat []*struct {
 		Timestamp time.Time `spanner:"timestamp"`
 	} `spanner:"heartbeat_record"`
@@ -48,6 +31,22 @@ type changeRecord struct {
 			Parents []string `spanner:"parent_partition_tokens"`
 		} `spanner:"child_partitions"`
 	} `spanner:"child_partitions_record"`
+}
+
+type changeData struct {
+	CommitTimestamp time.Time     `spanner:"commit_timestamp"`
+	Sequence        string        `spanner:"record_sequence"`
+	TransactionID   string        `spanner:"server_transaction_id"`
+	IsLast          bool          `spanner:"is_last_record_in_transaction_in_partition"`
+	Table           string        `spanner:"table_name"`
+	ColumnTypes     []*columnType `spanner:"column_types"`
+	Mods            []*mod        `spanner:"mods"`
+	ModType         string        `spanner:"mod_type"`
+	Capture         string        `spanner:"value_capture_type"`
+	Records         int64         `spanner:"number_of_records_in_transaction"`
+	Partitions      int64         `spanner:"number_of_partitions_in_transaction"`
+	Tag             string        `spanner:"transaction_tag"`
+	System          bool          `spanner:"is_system_transaction"`
 }
 
 type columnType struct {
@@ -150,62 +149,8 @@ func TestChangeStreamThroughTheClient(t *testing.T) {
 	}
 }
 
-// A live query shows each record at once: the client releases rows only at new resume tokens.
-func TestLiveChangeStream(t *testing.T) {
-	w := start(t, spanner.Options{}, counters, "CREATE CHANGE STREAM s FOR ALL")
-	from := w.now()
-	token := w.tokens(from)[0]
-	ctx, cancel := context.WithCancel(w.ctx)
-	defer cancel()
-	seen := make(chan string)
-	done := make(chan error, 1)
-	go func() {
-		done <- w.stream(ctx, from, nil, &token, func(r *changeRecord) error {
-			for _, d := range r.Data {
-				select {
-				case seen <- fmt.Sprint(d.Mods[0].Keys):
-				case <-ctx.Done():
-				}
-			}
-			return nil
-		})
-	}()
-	for i := range 5 {
-		w.apply(cloudspanner.Insert("counters", []string{"id", "n"}, []any{i, 0}))
-		if got, want := <-seen, fmt.Sprintf(`{"id":"%d"}`, i); got != want {
-			t.Fatalf("got %s, want %s", got, want)
-		}
-	}
-	cancel()
-	if err := <-done; cloudspanner.ErrCode(err) != codes.Canceled {
-		t.Errorf("the cancelled stream ended with %v", err)
-	}
-}
-
-func TestSplitOnCommand(t *testing.T) {
-	w := start(t, spanner.Options{}, counters, "CREATE CHANGE STREAM s FOR ALL")
-	from := w.now()
-	token := w.tokens(from)[0]
-	r, err := w.srv.Database(dbName).Log().Split("s", token, 2, []changes.Point{}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var children []string
-	err = w.stream(w.ctx, from, nil, &token, func(rec *changeRecord) error {
-		for _, c := range rec.Children {
-			for _, p := range c.Partitions {
-				children = append(children, p.Token)
-			}
-		}
-		return nil
-	})
-	if err != nil || len(children) != len(r.Tokens) {
-		t.Errorf("children %v, %v; want %v", children, err, r.Tokens)
-	}
-}
-
 // A query resumed with the token of row n goes on with row n+1.
-func TestResume(t *testing.T) {
+func TestCase26ResumeTokens(t *testing.T) {
 	w := start(t, spanner.Options{}, counters, "CREATE CHANGE STREAM s FOR ALL")
 	from := w.now()
 	token := w.tokens(from)[0]
@@ -275,49 +220,5 @@ func TestResume(t *testing.T) {
 		if req == stream && len(all) < 6 {
 			t.Errorf("%d records for 6 commits", len(all))
 		}
-	}
-}
-
-func TestChangeStreamQueryErrors(t *testing.T) {
-	w := start(t, spanner.Options{}, counters, "CREATE CHANGE STREAM s FOR ALL")
-	from := w.now()
-	args := "(@start, NULL, NULL, 1000)"
-	for _, c := range []struct {
-		sql  string
-		code codes.Code
-	}{
-		{"SELECT ChangeRecord FROM READ_s" + args, codes.OK},
-		{"SELECT * FROM READ_s" + args, codes.OK},
-		{"SELECT ChangeRecord FROM READ_s(start_timestamp => @start, heartbeat_milliseconds => 1000)", codes.OK},
-		{"SELECT ChangeRecord FROM READ_s" + args + " WHERE TRUE", codes.Unimplemented},
-		{"SELECT ChangeRecord FROM READ_s" + args + " LIMIT 1", codes.Unimplemented},
-		{"SELECT COUNT(*) FROM READ_s" + args, codes.Unimplemented},
-		{"SELECT 1 FROM READ_s" + args, codes.Unimplemented},
-		{"SELECT ChangeRecord AS c FROM READ_s" + args, codes.Unimplemented},
-		{"SELECT ChangeRecord FROM READ_s" + args + " JOIN counters ON TRUE", codes.Unimplemented},
-		{"SELECT ChangeRecord FROM READ_nope" + args, codes.InvalidArgument},
-		{"SELECT ChangeRecord FROM READ_s(TIMESTAMP_ADD(@start, INTERVAL 1 SECOND), NULL, NULL, 1000)", codes.InvalidArgument},
-		{"SELECT ChangeRecord FROM READ_s(NULL, NULL, NULL, 1000)", codes.InvalidArgument},
-		{"SELECT ChangeRecord FROM READ_s(@start, NULL, NULL, NULL)", codes.InvalidArgument},
-		{"SELECT ChangeRecord FROM READ_s(@start, NULL, NULL, 99)", codes.OutOfRange},
-		{"SELECT ChangeRecord FROM READ_s(@start, NULL, NULL, 300001)", codes.OutOfRange},
-		{"SELECT ChangeRecord FROM READ_s(@start, NULL, 'foreign', 1000)", codes.InvalidArgument},
-		{"SELECT ChangeRecord FROM READ_s(@start, NULL, NULL, 1000, ['x'])", codes.Unimplemented},
-		{"SELECT ChangeRecord FROM READ_s('2020-01-01T00:00:00Z', NULL, NULL, 1000)", codes.OutOfRange},
-		{"SELECT ChangeRecord FROM READ_s(@start, '2020-01-01T00:00:00Z', NULL, 1000)", codes.InvalidArgument},
-	} {
-		_, err := texts(w.client.Single().Query(w.ctx, cloudspanner.Statement{SQL: c.sql, Params: map[string]any{"start": from}}))
-		if got := status.Code(errors.Unwrap(err)); err != nil && got != c.code && cloudspanner.ErrCode(err) != c.code || err == nil && c.code != codes.OK {
-			t.Errorf("%s: %v, want %v", c.sql, err, c.code)
-		}
-	}
-	ro := w.client.ReadOnlyTransaction()
-	defer ro.Close()
-	st := cloudspanner.Statement{SQL: "SELECT ChangeRecord FROM READ_s" + args, Params: map[string]any{"start": from}}
-	if _, err := texts(ro.Query(w.ctx, st)); cloudspanner.ErrCode(err) != codes.InvalidArgument {
-		t.Errorf("in a multi-use transaction: %v", err)
-	}
-	if _, err := texts(w.client.Single().WithTimestampBound(cloudspanner.ExactStaleness(time.Second)).Query(w.ctx, st)); cloudspanner.ErrCode(err) != codes.InvalidArgument {
-		t.Errorf("with a stale bound: %v", err)
 	}
 }

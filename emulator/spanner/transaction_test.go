@@ -151,20 +151,32 @@ func TestBatchWriteAndBatchUpdate(t *testing.T) {
 		if err != nil || !cmp.Equal(counts, []int64{1, 3, 1}) {
 			return fmt.Errorf("BatchUpdate: %v, %w", counts, err)
 		}
-		_, err = tx.BatchUpdate(ctx, []cloudspanner.Statement{
-			cloudspanner.NewStatement("INSERT INTO counters (id, n) VALUES (8, 1)"),
-			cloudspanner.NewStatement("INSERT INTO counters (id, n) VALUES (8, 1)"),
-		})
-		if cloudspanner.ErrCode(err) != codes.AlreadyExists {
-			return fmt.Errorf("second BatchUpdate: %w", err)
-		}
-		return nil
+		_, err = tx.Update(ctx, cloudspanner.NewStatement("INSERT INTO counters (id, n) VALUES (8, 1)"))
+		return err
 	}, cloudspanner.TransactionOptions{CommitOptions: cloudspanner.CommitOptions{ReturnCommitStats: true}, TransactionTag: "tagged"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if resp.CommitStats.GetMutationCount() == 0 {
 		t.Error("no commit statistics")
+	}
+	if got := fmt.Sprint(w.query("SELECT id, n FROM counters")); got != "[[1 10] [7 10] [8 1]]" {
+		t.Error(got)
+	}
+	// A statement that breaks a constraint takes the transaction with it: the client may swallow the error, the commit has it
+	// again.
+	_, err = w.client.ReadWriteTransaction(w.ctx, func(ctx context.Context, tx *cloudspanner.ReadWriteTransaction) error {
+		counts, err := tx.BatchUpdate(ctx, []cloudspanner.Statement{
+			cloudspanner.NewStatement("INSERT INTO counters (id, n) VALUES (9, 1)"),
+			cloudspanner.NewStatement("INSERT INTO counters (id, n) VALUES (9, 1)"),
+		})
+		if cloudspanner.ErrCode(err) != codes.AlreadyExists || !cmp.Equal(counts, []int64{1}) {
+			return fmt.Errorf("second BatchUpdate: %v, %w", counts, err)
+		}
+		return nil
+	})
+	if cloudspanner.ErrCode(err) != codes.AlreadyExists {
+		t.Errorf("commit after a failed statement: %v", err)
 	}
 	if got := fmt.Sprint(w.query("SELECT id, n FROM counters")); got != "[[1 10] [7 10] [8 1]]" {
 		t.Error(got)

@@ -23,10 +23,9 @@ type dataRecord struct {
 	view     *view
 	op       store.Op
 	sequence int
-	last     bool // in the transaction in its partition
-	// columns are the non-key columns it describes, by ordinal position; written those whose old values an update shows.
-	columns, written []int
-	mods             []*store.RowChange
+	last     bool  // in the transaction in its partition
+	columns  []int // the non-key columns it describes, by position
+	mods     []*store.RowChange
 
 	encode sync.Once
 	wire   []byte
@@ -54,6 +53,7 @@ func (s *stream) observe(c *store.Commit) {
 		at := place{v.root, ch.Key}
 		p := s.routes.owner(at)
 		p.remember(at)
+		p.taken++
 		s.capture(txn, p, v, ch)
 	}
 	if txn == nil {
@@ -68,6 +68,9 @@ func (s *stream) observe(c *store.Commit) {
 	s.touched = s.touched[:0]
 }
 
+// TTLTag is the transaction tag of the system transactions that row deletion policies make.
+const TTLTag = "RowDeletionPolicy"
+
 func (s *stream) excluded(c *store.Commit, op store.Op) bool {
 	switch op {
 	case store.Insert:
@@ -75,7 +78,7 @@ func (s *stream) excluded(c *store.Commit, op store.Op) bool {
 	case store.Update:
 		return s.opts.excludeUpdate
 	}
-	return s.opts.excludeDelete || s.opts.excludeTTLDeletes && c.System && c.Tag == "RowDeletionPolicy"
+	return s.opts.excludeDelete || s.opts.excludeTTLDeletes && c.System && c.Tag == TTLTag
 }
 
 // writesTracked reports whether an update wrote (not: changed the value of) any tracked non-key column.
@@ -88,11 +91,11 @@ func writesTracked(v *view, ch *store.RowChange) bool {
 	return false
 }
 
-// capture adds one row to the open record of its partition, or begins a new one where table, kind or set of written
+// capture adds one row to the open record of its partition, or begins a new one where table, kind or set of described
 // columns differ from the row before it in the partition.
 func (s *stream) capture(txn *transaction, p *partition, v *view, ch *store.RowChange) {
 	if d := p.open; d != nil {
-		if p.openView == v && d.op == ch.Op && (ch.Op != store.Update || sameWritten(v, d.written, ch)) {
+		if p.openView == v && d.op == ch.Op && (!txn.describesWritten(ch.Op) || sameWritten(v, d.columns, ch)) {
 			d.mods = append(d.mods, ch)
 			s.grow(ch, 0)
 			return
@@ -101,21 +104,30 @@ func (s *stream) capture(txn *transaction, p *partition, v *view, ch *store.RowC
 		s.touched = append(s.touched, p)
 	}
 	d := &dataRecord{txn: txn, view: v, op: ch.Op, sequence: txn.records, mods: []*store.RowChange{ch}, columns: v.tracked}
-	if ch.Op == store.Update {
-		for _, i := range v.tracked {
-			if i < len(ch.Written) && ch.Written[i] {
-				d.written = append(d.written, i)
-			}
-		}
-		if txn.capture == oldAndNewValues || txn.capture == newValues {
-			d.columns = d.written
-		}
+	if txn.describesWritten(ch.Op) {
+		d.columns = written(v, ch)
 	}
 	txn.records++
 	p.open, p.openView = d, v
 	p.add(entry{at: txn.commit.Timestamp, data: d})
 	s.retained = append(s.retained, retained{at: txn.commit.Timestamp, part: p})
 	s.grow(ch, 200)
+}
+
+// describesWritten reports whether a record names the columns that were written only, rather than all that are tracked.
+func (t *transaction) describesWritten(op store.Op) bool {
+	return op == store.Update && (t.capture == oldAndNewValues || t.capture == newValues)
+}
+
+// written are the tracked non-key columns that an update wrote.
+func written(v *view, ch *store.RowChange) []int {
+	var out []int
+	for _, i := range v.tracked {
+		if i < len(ch.Written) && ch.Written[i] {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 func sameWritten(v *view, written []int, ch *store.RowChange) bool {
@@ -162,8 +174,8 @@ func (d *dataRecord) metadata() []int {
 	return out
 }
 
-// values are the columns whose new and old values a mod shows; nil means none.
-func (d *dataRecord) values() (newCols, oldCols []int) {
+// values are the columns whose new and old values one of its mods shows; nil means none.
+func (d *dataRecord) values(ch *store.RowChange) (newCols, oldCols []int) {
 	all := d.view.tracked
 	switch d.op {
 	case store.Insert:
@@ -171,13 +183,13 @@ func (d *dataRecord) values() (newCols, oldCols []int) {
 	case store.Update:
 		switch d.txn.capture {
 		case newValues:
-			return d.written, nil
+			return d.columns, nil
 		case newRow:
 			return all, nil
 		case newRowAndOldValues:
-			return all, d.written
+			return all, written(d.view, ch)
 		}
-		return d.written, d.written
+		return d.columns, d.columns
 	}
 	if d.txn.capture == oldAndNewValues || d.txn.capture == newRowAndOldValues {
 		return nil, all

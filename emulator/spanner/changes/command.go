@@ -55,8 +55,8 @@ func (l *Log) Split(name, token string, n int, places []Point, at int64) (Redraw
 			if n == 0 {
 				n = 2
 			}
-			if n < 2 || n > 10_000 {
-				return nil, status.Errorf(codes.InvalidArgument, "split of partition %s: want 2 to 10000 parts, got %d", token, n)
+			if n < 2 || n > MaxPartitions {
+				return nil, status.Errorf(codes.InvalidArgument, "split of partition %s: want 2 to %d parts, got %d", token, MaxPartitions, n)
 			}
 			where = cuts(p.ranges, p.sample, n)
 			if len(where) < n-1 {

@@ -14,7 +14,7 @@
 // bytes of the primary key. An interleaved row's key begins with its parent's, so it follows the parent directly. A
 // partition owns ranges of this order; together the partitions alive at any commit timestamp cover all of it exactly
 // once, so each change lands in one partition. [Log.Split], [Log.Merge], [Log.Move] and [Log.Reassign] redraw the ranges
-// on command, and [Churn] does so by the clock.
+// on command, and [Churn] does so by the clock or by load.
 //
 // With immutable key ranges a redraw at T ends the old partitions and starts their children: a change committed exactly
 // at T is the child's. With mutable key ranges a change committed exactly at T still is the source's, and comes before

@@ -116,7 +116,7 @@ func (d *dataRecord) encoded() []byte {
 		case protoForm:
 			d.wire = d.protoRow()
 		}
-		d.mods, d.txn, d.columns, d.written = nil, nil, nil, nil
+		d.mods, d.txn, d.columns = nil, nil, nil
 	})
 	return d.wire
 }

@@ -23,15 +23,15 @@ func (d *dataRecord) jsonRow() []byte {
 		b = appendString(append(b, `{"name":`...), t.Columns[i].Name)
 		b = append(append(b, `,"type":`...), d.view.columns[i].typeJSON...)
 		b = strconv.AppendBool(append(b, `,"is_primary_key":`...), t.IsKey(i))
-		b = strconv.AppendInt(append(b, `,"ordinal_position":`...), int64(t.Columns[i].Ordinal), 10)
+		b = strconv.AppendInt(append(b, `,"ordinal_position":`...), int64(i+1), 10)
 		b = append(b, '}')
 	}
 	b = append(b, `],"mods":[`...)
-	newCols, oldCols := d.values()
 	for n, ch := range d.mods {
 		if n > 0 {
 			b = append(b, ',')
 		}
+		newCols, oldCols := d.values(ch)
 		b = d.view.appendObject(append(b, `{"keys":`...), d.view.keys, keyRow(ch))
 		b = d.view.appendObject(append(b, `,"new_values":`...), newCols, ch.New)
 		b = d.view.appendObject(append(b, `,"old_values":`...), oldCols, ch.Old)

@@ -38,10 +38,9 @@ func (d *dataRecord) protoRow() []byte {
 	}
 	for _, i := range meta {
 		r.ColumnMetadata = append(r.ColumnMetadata, &spannerpb.ChangeStreamRecord_DataChangeRecord_ColumnMetadata{
-			Name: t.Columns[i].Name, Type: d.view.columns[i].typ, IsPrimaryKey: t.IsKey(i), OrdinalPosition: int64(t.Columns[i].Ordinal),
+			Name: t.Columns[i].Name, Type: d.view.columns[i].typ, IsPrimaryKey: t.IsKey(i), OrdinalPosition: int64(i + 1),
 		})
 	}
-	newCols, oldCols := d.values()
 	pick := func(cols []int, row store.Row) []*spannerpb.ChangeStreamRecord_DataChangeRecord_ModValue {
 		out := make([]*spannerpb.ChangeStreamRecord_DataChangeRecord_ModValue, 0, len(cols))
 		for _, i := range cols {
@@ -56,6 +55,7 @@ func (d *dataRecord) protoRow() []byte {
 		return out
 	}
 	for _, ch := range d.mods {
+		newCols, oldCols := d.values(ch)
 		r.Mods = append(r.Mods, &spannerpb.ChangeStreamRecord_DataChangeRecord_Mod{
 			Keys: pick(d.view.keys, keyRow(ch)), OldValues: pick(oldCols, ch.Old), NewValues: pick(newCols, ch.New),
 		})

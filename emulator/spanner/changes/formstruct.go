@@ -129,13 +129,13 @@ func (d *dataRecord) structRow() []byte {
 			w.text(t.Columns[i].Name)
 			w.text(d.view.columns[i].typeJSON)
 			w.boolean(t.IsKey(i))
-			w.integer(int64(t.Columns[i].Ordinal))
+			w.integer(int64(i + 1))
 			w.endList()
 		}
 		w.endList()
-		newCols, oldCols := d.values()
 		w.list()
 		for _, ch := range d.mods {
+			newCols, oldCols := d.values(ch)
 			w.list()
 			for n, cols := range [][]int{d.view.keys, newCols, oldCols} {
 				row := ch.New

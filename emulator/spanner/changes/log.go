@@ -8,15 +8,6 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
-// Clock is the time a Log lives by. Implementations must be safe for concurrent use.
-type Clock interface {
-	// Now is the current time.
-	Now() time.Time
-	// NewTimer returns a channel that receives once, d from now or at once if d <= 0, and a function that gives the timer
-	// up.
-	NewTimer(d time.Duration) (fired <-chan time.Time, stop func())
-}
-
 // Options configure a Log; the zero value of every field has a meaning.
 type Options struct {
 	// Clock is the time for retention, heartbeats, future starts and churn; nil is the system clock.
@@ -39,6 +30,9 @@ type Options struct {
 	// Churn redraws partitions by the clock; its zero value leaves them alone.
 	Churn Churn
 }
+
+// MaxPartitions bounds Options.Partitions and the parts of one Split.
+const MaxPartitions = 10_000
 
 // Log holds the change streams of one database. It is safe for concurrent use.
 type Log struct {
@@ -64,7 +58,7 @@ type Log struct {
 func New(o Options) *Log {
 	l := &Log{opts: o, clock: o.Clock, streams: map[string]*stream{}, roots: map[string]string{}, done: make(chan struct{})}
 	if l.clock == nil {
-		l.clock = systemClock{}
+		l.clock = SystemClock{}
 	}
 	_, _ = rand.Read(l.secret[:]) // never fails: crypto/rand crashes the program instead
 	l.startChurn()
@@ -195,14 +189,4 @@ func (l *Log) rootOf(t *store.Table) string {
 	}
 	l.roots[name] = root
 	return root
-}
-
-// systemClock is the real time; inside testing/synctest it is the bubble's.
-type systemClock struct{}
-
-func (systemClock) Now() time.Time { return time.Now() }
-
-func (systemClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
-	t := time.NewTimer(d)
-	return t.C, func() { t.Stop() }
 }

@@ -84,6 +84,7 @@ func parseOptions(def *store.ChangeStream) (options, error) {
 			flag := map[string]*bool{
 				"exclude_insert": &o.excludeInsert, "exclude_update": &o.excludeUpdate, "exclude_delete": &o.excludeDelete,
 				"exclude_ttl_deletes": &o.excludeTTLDeletes, "allow_txn_exclusion": &o.allowTxnExclusion,
+				"per_placement_tvf": new(bool), // it only names the read functions, which are not this package's
 			}[opt.Name]
 			if flag == nil {
 				return o, status.Errorf(codes.InvalidArgument, "change stream %s: unknown option %s", def.Name, opt.Name)

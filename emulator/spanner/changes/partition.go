@@ -37,6 +37,8 @@ type partition struct {
 	// sample is a ring of recently changed keys, to cut where the data are.
 	sample  []place
 	samples int
+	// taken counts changes; counted is where churn by load left off.
+	taken, counted int
 
 	readers int
 	// wake is closed, and nil again, when a row is added or the end becomes known; nil while nobody waits.

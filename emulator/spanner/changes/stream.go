@@ -143,6 +143,21 @@ func (s *stream) expire(now int64) {
 	s.ended = s.ended[n:]
 }
 
+// Expire makes everything a stream has recorded so far expire at once, as if its retention had passed: the records are
+// gone, and so are the tokens of partitions that ended. NOT_FOUND for an unknown stream.
+func (l *Log) Expire(name string) error {
+	safe := l.safeTime()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, err := l.stream(name)
+	if err != nil {
+		return err
+	}
+	s.floor = max(s.floor, safe, l.last)
+	s.expire(l.clock.Now().UnixMicro())
+	return nil
+}
+
 // applyStaged brings the routes up to a commit timestamp.
 func (s *stream) applyStaged(through int64) {
 	n := 0

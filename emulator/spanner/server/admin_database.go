@@ -2,7 +2,7 @@ package server
 
 import (
 	"context"
-	"fmt"
+	"path"
 	"regexp"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -26,8 +26,12 @@ type databaseService struct {
 // applyDDL runs statements in order; it stops at the first that fails. Timestamps are those of the ones that ran.
 func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, err error) {
 	parsed := make([]*sql.DDL, len(statements))
+	parse := sql.ParseDDL
+	if d.postgres() {
+		parse = sql.ParsePostgresDDL
+	}
 	for i, text := range statements {
-		if parsed[i], err = sql.ParseDDL(text); err != nil {
+		if parsed[i], err = parse(text); err != nil {
 			return nil, err
 		}
 	}
@@ -44,7 +48,15 @@ func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, e
 }
 
 func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.CreateDatabaseRequest) (*longrunningpb.Operation, error) {
-	id, err := sql.DatabaseName(r.GetCreateStatement())
+	readName := sql.DatabaseName
+	postgres := r.GetDatabaseDialect() == databasepb.DatabaseDialect_POSTGRESQL
+	if postgres {
+		readName = sql.PostgresDatabaseName
+		if len(r.GetExtraStatements()) > 0 {
+			return nil, errorf(codes.InvalidArgument, "a database of the PostgreSQL dialect is created without extra statements: send them with UpdateDatabaseDdl")
+		}
+	}
+	id, err := readName(r.GetCreateStatement())
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +65,7 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 		return nil, errorf(codes.InvalidArgument, "%q is not a database name (ids have 2 to 30 lower-case letters, digits, underscores and hyphens)", name)
 	}
 	switch r.GetDatabaseDialect() {
-	case databasepb.DatabaseDialect_DATABASE_DIALECT_UNSPECIFIED, databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL:
+	case databasepb.DatabaseDialect_DATABASE_DIALECT_UNSPECIFIED, databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL, databasepb.DatabaseDialect_POSTGRESQL:
 	default:
 		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the dialect %v", r.GetDatabaseDialect())
 	}
@@ -68,19 +80,18 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 	if dup {
 		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
 	}
-	d := c.newDatabase(name)
+	d, err := c.newDatabase(name, postgres, nil)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := d.applyDDL(r.GetExtraStatements()); err != nil {
 		d.log.Close()
 		return nil, err
 	}
-	c.mu.Lock()
-	if c.databases[name] != nil || c.closed {
-		c.mu.Unlock()
-		d.log.Close()
-		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
+	d.store.Found()
+	if err := c.add(d); err != nil {
+		return nil, err
 	}
-	c.databases[name] = d
-	c.mu.Unlock()
 	return a.s.done(name, "", &databasepb.CreateDatabaseMetadata{Database: name}, c.databaseProto(d))
 }
 
@@ -165,20 +176,8 @@ func (a *databaseService) GetDatabaseDdl(_ context.Context, r *databasepb.GetDat
 		return nil, err
 	}
 	out := &databasepb.GetDatabaseDdlResponse{Statements: sql.PrintDDL(d.store.Schema())}
-	_, id, _ := cutLast(d.name, "/")
-	for name, value := range d.store.Schema().Options {
-		out.Statements = append(out.Statements, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", id, name, value))
-	}
+	out.Statements = append(out.Statements, sql.PrintOptions(path.Base(d.name), d.store.Schema())...)
 	return out, nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	for i := len(s) - len(sep); i >= 0; i-- {
-		if s[i:i+len(sep)] == sep {
-			return s[:i], s[i+len(sep):], true
-		}
-	}
-	return "", s, false
 }
 
 func (a *databaseService) DropDatabase(_ context.Context, r *databasepb.DropDatabaseRequest) (*emptypb.Empty, error) {
@@ -193,53 +192,13 @@ func (a *databaseService) DropDatabase(_ context.Context, r *databasepb.DropData
 	return &emptypb.Empty{}, nil
 }
 
-// operationService answers for operations, all of which are finished when they are made.
-type operationService struct {
-	longrunningpb.UnimplementedOperationsServer
-	s *Server
-}
-
-func (o *operationService) GetOperation(_ context.Context, r *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
-	c := &o.s.catalog
+// ListBackups lists none: clean-up code asks before it deletes an instance. Backups cannot be made here.
+func (a *databaseService) ListBackups(_ context.Context, r *databasepb.ListBackupsRequest) (*databasepb.ListBackupsResponse, error) {
+	c := &a.s.catalog
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if op := c.ops[r.GetName()]; op != nil {
-		return op, nil
+	if _, ok := c.instances[r.GetParent()]; !ok {
+		return nil, missingInstance(r.GetParent())
 	}
-	return nil, errorf(codes.NotFound, "Operation not found: %s", r.GetName())
-}
-
-func (o *operationService) WaitOperation(ctx context.Context, r *longrunningpb.WaitOperationRequest) (*longrunningpb.Operation, error) {
-	return o.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: r.GetName()})
-}
-
-func (o *operationService) ListOperations(_ context.Context, r *longrunningpb.ListOperationsRequest) (*longrunningpb.ListOperationsResponse, error) {
-	c := &o.s.catalog
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	names, next, err := page(childrenOf(c.ops, r.GetName()), r.GetPageSize(), r.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	out := &longrunningpb.ListOperationsResponse{NextPageToken: next}
-	for _, n := range names {
-		out.Operations = append(out.Operations, c.ops[n])
-	}
-	return out, nil
-}
-
-func (o *operationService) CancelOperation(ctx context.Context, r *longrunningpb.CancelOperationRequest) (*emptypb.Empty, error) {
-	_, err := o.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: r.GetName()})
-	return &emptypb.Empty{}, err
-}
-
-func (o *operationService) DeleteOperation(_ context.Context, r *longrunningpb.DeleteOperationRequest) (*emptypb.Empty, error) {
-	c := &o.s.catalog
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.ops[r.GetName()]; !ok {
-		return nil, errorf(codes.NotFound, "Operation not found: %s", r.GetName())
-	}
-	delete(c.ops, r.GetName())
-	return &emptypb.Empty{}, nil
+	return &databasepb.ListBackupsResponse{}, nil
 }

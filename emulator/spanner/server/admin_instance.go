@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	instancepb "cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
@@ -111,13 +112,18 @@ func (a *instanceService) ListInstances(_ context.Context, r *instancepb.ListIns
 	if !projectName.MatchString(r.GetParent()) {
 		return nil, errorf(codes.InvalidArgument, "invalid project name %q", r.GetParent())
 	}
-	if r.GetFilter() != "" {
-		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support filters in ListInstances")
+	f, err := parseFilter(r.GetFilter())
+	if err != nil {
+		return nil, err
 	}
 	c := &a.s.catalog
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	names, next, err := page(childrenOf(c.instances, r.GetParent()), r.GetPageSize(), r.GetPageToken())
+	found := slices.DeleteFunc(childrenOf(c.instances, r.GetParent()), func(n string) bool {
+		in := c.instances[n]
+		return !f.matches(map[string]string{"name": n, "display_name": in.GetDisplayName()}, in.GetLabels())
+	})
+	names, next, err := page(found, r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,11 @@
 package server
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
@@ -38,20 +38,11 @@ func (c *catalog) init(o Options) {
 	c.opts = o
 	c.clock = o.Clock
 	if c.clock == nil {
-		c.clock = systemClock{}
+		c.clock = changes.SystemClock{}
 	}
 	c.instances = map[string]*instancepb.Instance{}
 	c.databases = map[string]*Database{}
 	c.ops = map[string]*longrunningpb.Operation{}
-}
-
-type systemClock struct{}
-
-func (systemClock) Now() time.Time { return time.Now() }
-
-func (systemClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
-	t := time.NewTimer(d)
-	return t.C, func() { t.Stop() }
 }
 
 func (c *catalog) close() {
@@ -93,7 +84,11 @@ func (d *Database) Store() *store.Database { return d.store }
 // Log is the database's change streams: redraw their partitions here.
 func (d *Database) Log() *changes.Log { return d.log }
 
-func (c *catalog) newDatabase(name string) *Database {
+// newDatabase makes a database that is not listed yet: empty, or a copy of another, whose dialect it then has.
+func (c *catalog) newDatabase(name string, postgres bool, from *Database) (*Database, error) {
+	if from != nil {
+		postgres = from.postgres()
+	}
 	d := &Database{
 		name: name, clock: c.clock, created: timestamppb.New(c.clock.Now()),
 		sessions: map[string]*session{}, txns: map[string]*transaction{}, finished: map[string]*outcome{},
@@ -101,16 +96,50 @@ func (c *catalog) newDatabase(name string) *Database {
 	co := c.opts.Changes
 	co.Clock = c.clock
 	co.SafeTime = func() int64 { return d.store.SafeTime() }
-	d.store = store.New(store.Options{
-		Clock: c.clock, Retention: c.opts.VersionRetention,
+	co.PostgreSQL = postgres
+	so := store.Options{
+		Postgres: postgres, Clock: c.clock, Retention: c.opts.VersionRetention,
 		Observe: func(cm *store.Commit) { d.log.Observe(cm) },
 		ObserveSchema: func(s *store.Schema, at int64) error {
 			d.log.ObserveTables(s.Tables)
 			return d.log.ObserveSchema(s.Streams, at)
 		},
-	})
+	}
+	if from == nil {
+		d.store = store.New(so)
+		d.log = changes.New(co)
+		return d, nil
+	}
+	var streams []*store.ChangeStream
+	d.store, streams = from.store.Restore(so)
 	d.log = changes.New(co)
-	return d
+	// The streams begin anew, and empty: records are no part of a backup.
+	_, err := d.store.UpdateSchema(func(s *store.Schema, at int64) (*store.Schema, error) {
+		s = s.Clone()
+		for _, def := range streams {
+			again := *def
+			again.Created = at
+			s.Streams = append(s.Streams, &again)
+		}
+		return s, nil
+	})
+	if err != nil {
+		d.log.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// add lists a database; the error is ALREADY_EXISTS, and then d is closed.
+func (c *catalog) add(d *Database) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.databases[d.name] != nil || c.closed {
+		d.log.Close()
+		return errorf(codes.AlreadyExists, "Database already exists: %s", d.name)
+	}
+	c.databases[d.name] = d
+	return nil
 }
 
 var (
@@ -133,11 +162,24 @@ func (c *catalog) finish(op *longrunningpb.Operation) {
 }
 
 func (c *catalog) databaseProto(d *Database) *databasepb.Database {
+	retention := c.opts.VersionRetention
+	if retention <= 0 {
+		retention = store.DefaultRetention
+	}
 	return &databasepb.Database{
 		Name: d.name, State: databasepb.Database_READY, CreateTime: d.created,
-		VersionRetentionPeriod: "1h", EarliestVersionTime: d.created,
-		DatabaseDialect: databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL,
+		VersionRetentionPeriod: fmt.Sprintf("%ds", int64(retention.Seconds())), EarliestVersionTime: micros(max(d.store.EarliestVersion(), d.created.AsTime().UnixMicro())),
+		DatabaseDialect: d.dialect(),
 	}
+}
+
+func (d *Database) postgres() bool { return d.store.Schema().Postgres }
+
+func (d *Database) dialect() databasepb.DatabaseDialect {
+	if d.postgres() {
+		return databasepb.DatabaseDialect_POSTGRESQL
+	}
+	return databasepb.DatabaseDialect_GOOGLE_STANDARD_SQL
 }
 
 // page cuts a sorted list of names for a List call. Tokens are the last name given.

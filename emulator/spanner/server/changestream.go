@@ -15,11 +15,18 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/sql"
 )
 
-// changeStreamResume leads the resume tokens of change-stream queries.
-const changeStreamResume = "C"
+const (
+	// changeStreamResume leads the resume tokens of change-stream queries.
+	changeStreamResume = "C"
+	// replayResume follows it where a fault makes the token useless; no position is written so.
+	replayResume = "*"
+)
 
 // changeStream answers one call of a read function: one message for each record, each with a resume token of its own.
 func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.ExecuteSqlRequest, st *sql.Statement, stream sppb.Spanner_ExecuteStreamingSqlServer) error {
+	if r.GetQueryMode() == sppb.ExecuteSqlRequest_PLAN {
+		return errorf(codes.Unimplemented, "the embedded Spanner does not support the query mode PLAN for change-stream queries")
+	}
 	ro, err := singleUse(r.GetTransaction())
 	if err != nil {
 		return err
@@ -50,21 +57,39 @@ func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.Ex
 		Stream: q.Stream, Start: q.Start, End: q.End, Token: q.Token, HeartbeatMillis: q.HeartbeatMillis,
 		ReadOptions: q.ReadOptions, Resume: resume,
 	}
-	err = d.log.Query(ctx, query, func(rec changes.Record) error {
-		wire, token := rec.Wire(), changeStreamResume+rec.Resume
-		if len(wire) > maxRawBytes {
-			err := sendChunks(stream, rec.Value(), token, meta)
-			meta = nil
+	f := d.strikeStream(ctx, a.s, &query)
+	if resume == replayResume {
+		f.replay, query.Resume = true, ""
+	}
+	send := func(rec changes.Record) error {
+		if f.mute && rec.Kind == changes.Heartbeat {
+			return nil
+		}
+		token := changeStreamResume + rec.Resume
+		if f.replay {
+			token = changeStreamResume + replayResume
+		}
+		if err := sendRecord(stream, rec, token, meta); err != nil {
 			return err
 		}
-		f := &rawFrame{value: wire, token: token, meta: meta}
 		meta = nil
-		return stream.SendMsg(f)
-	})
-	if err != nil {
+		return f.row()
+	}
+	if err = f.due(); err == nil {
+		err = d.log.Query(ctx, query, send)
+	}
+	if err := f.result(err); err != nil {
 		return err
 	}
 	return stream.Send(&sppb.PartialResultSet{Metadata: meta, Last: true})
+}
+
+func sendRecord(stream sppb.Spanner_ExecuteStreamingSqlServer, rec changes.Record, token string, meta *sppb.ResultSetMetadata) error {
+	wire := rec.Wire()
+	if len(wire) > maxRawBytes {
+		return sendChunks(stream, rec.Value(), token, meta)
+	}
+	return stream.SendMsg(&rawFrame{value: wire, token: token, meta: meta})
 }
 
 // maxRawBytes is the largest record that goes out in one message.

@@ -50,6 +50,14 @@ func typeProto(t *store.Type) *sppb.Type {
 	}
 	out := &sppb.Type{Code: sppb.TypeCode(t.Code), ProtoTypeFqn: t.Name}
 	switch t.Code {
+	case store.Numeric:
+		if t.PG {
+			out.TypeAnnotation = sppb.TypeAnnotationCode_PG_NUMERIC
+		}
+	case store.JSON:
+		if t.PG {
+			out.TypeAnnotation = sppb.TypeAnnotationCode_PG_JSONB
+		}
 	case store.Array:
 		out.ArrayElementType = typeProto(t.Elem)
 	case store.Struct:

@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"time"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc/codes"
@@ -10,24 +13,38 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
+// maxCommitDelay is the largest max_commit_delay. A commit is never delayed here, whatever the client allows.
+const maxCommitDelay = 500 * time.Millisecond
+
 // Commit ends a read-write transaction, or makes and ends one for its mutations.
 func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
-	ses, err := a.s.session(r.GetSession())
+	ses, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
+	}
+	if delay := r.GetMaxCommitDelay(); delay != nil && (delay.CheckValid() != nil || delay.AsDuration() < 0 || delay.AsDuration() > maxCommitDelay) {
+		return nil, errorf(codes.InvalidArgument, "max_commit_delay must be between 0 and %v", maxCommitDelay)
 	}
 	d := ses.db
 	switch x := r.GetTransaction().(type) {
 	case *sppb.CommitRequest_SingleUseTransaction:
-		if x.SingleUseTransaction.GetReadWrite() == nil {
+		o := x.SingleUseTransaction
+		if o.GetReadWrite() == nil {
 			return nil, errorf(codes.InvalidArgument, "the single-use transaction of a commit must be read-write")
 		}
-		res, err := d.commit(d.store.Begin(), r.GetMutations(), r.GetRequestOptions().GetTransactionTag(), x.SingleUseTransaction.GetExcludeTxnFromChangeStreams())
+		if err := checkReadWrite(o); err != nil {
+			return nil, err
+		}
+		res, err := d.commit(d.store.Begin(), r.GetMutations(), r.GetRequestOptions().GetTransactionTag(), o.GetExcludeTxnFromChangeStreams())
 		if err != nil {
 			return nil, wire(err)
 		}
 		return commitResponse(res, r.GetReturnCommitStats()), nil
 	case *sppb.CommitRequest_TransactionId:
+		id := string(x.TransactionId)
+		if strings.HasPrefix(id, readOnlyPrefix) || strings.HasPrefix(id, partitionedPrefix) {
+			return nil, errorf(codes.FailedPrecondition, "Cannot commit or rollback a read-only or partitioned-dml transaction.")
+		}
 		t, ended, err := d.open(r.GetSession(), x.TransactionId)
 		if err != nil {
 			return nil, err
@@ -35,34 +52,49 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 		if ended != nil {
 			return ended.response, ended.err
 		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.ended != nil {
-			return t.ended.response, t.ended.err
-		}
-		t.setTag(r.GetRequestOptions().GetTransactionTag())
-		res, err := d.commit(t.txn, r.GetMutations(), t.tag, t.excluded)
-		o := &outcome{}
-		if err != nil {
-			o.err = wire(err)
-		} else {
-			o.response = commitResponse(res, r.GetReturnCommitStats())
-		}
-		t.ended = o
-		d.end(t, o)
-		return o.response, o.err
+		return d.commitOpen(t, r)
 	}
 	return nil, errorf(codes.InvalidArgument, "the commit names no transaction")
 }
 
-func (d *Database) commit(t *store.Txn, ms []*sppb.Mutation, tag string, excluded bool) (store.CommitResult, error) {
-	req := store.CommitRequest{Tag: tag, Excluded: excluded, Schema: d.store.Schema()}
-	var err error
-	if req.Mutations, err = mutations(req.Schema, ms); err != nil {
-		t.Rollback()
-		return store.CommitResult{}, err
+// commitOpen commits an open transaction and remembers the outcome for a client that lost the answer.
+func (d *Database) commitOpen(t *transaction, r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended != nil {
+		return t.ended.response, t.ended.err
 	}
-	return t.Commit(req)
+	if again, err := t.checkToken(r); again != nil || err != nil {
+		return again, err
+	}
+	t.setTag(r.GetRequestOptions().GetTransactionTag())
+	res, err := d.commit(t.txn, slices.Concat(t.parked, r.GetMutations()), t.tag, t.excluded)
+	o := &outcome{}
+	if err != nil {
+		o.err = wire(err)
+	} else {
+		o.response = commitResponse(res, r.GetReturnCommitStats())
+	}
+	d.finish(t, o)
+	return o.response, o.err
+}
+
+// commit translates mutations under the newest schema and commits them. Should the schema change meanwhile, a
+// transaction that has read nothing starts anew: its client has nothing to redo.
+func (d *Database) commit(t *store.Txn, ms []*sppb.Mutation, tag string, excluded bool) (store.CommitResult, error) {
+	for {
+		req := store.CommitRequest{Tag: tag, Excluded: excluded, Schema: d.store.Schema()}
+		var err error
+		if req.Mutations, err = mutations(req.Schema, ms); err != nil {
+			t.Rollback()
+			return store.CommitResult{}, err
+		}
+		res, err := t.Commit(req)
+		if !aborted(err) || !t.Blind() {
+			return res, err
+		}
+		t = d.store.Begin()
+	}
 }
 
 func commitResponse(res store.CommitResult, stats bool) *sppb.CommitResponse {
@@ -75,7 +107,7 @@ func commitResponse(res store.CommitResult, stats bool) *sppb.CommitResponse {
 
 // BatchWrite commits each group of mutations on its own.
 func (a *dataService) BatchWrite(r *sppb.BatchWriteRequest, stream sppb.Spanner_BatchWriteServer) error {
-	ses, err := a.s.session(r.GetSession())
+	ses, err := a.s.using(r.GetSession())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
 	"unicode/utf8"
 
@@ -18,22 +19,32 @@ const (
 )
 
 // position is where a stream of rows can go on: exactly behind row rows of the result at timestamp ts, computed with
-// the clock at now (both microseconds since 1970).
-type position struct{ ts, now, rows int64 }
+// the clock at now (both microseconds since 1970). request tells which request's result it is.
+type position struct {
+	request       [8]byte
+	ts, now, rows int64
+}
+
+func newPosition(digest []byte) (p position) {
+	copy(p.request[:], digest)
+	return p
+}
 
 func (p position) token() []byte {
-	b := []byte{'Q'}
+	b := append([]byte{'Q'}, p.request[:]...)
 	b = binary.AppendVarint(b, p.ts)
 	b = binary.AppendVarint(b, p.now)
 	return binary.AppendVarint(b, p.rows)
 }
 
-func parsePosition(token []byte) (p position, err error) {
-	bad := errorf(codes.InvalidArgument, "the resume token is not one of this server's")
-	if len(token) == 0 || token[0] != 'Q' {
+// parsePosition reads a resume token that must be of the request with this digest.
+func parsePosition(token, digest []byte) (position, error) {
+	p := newPosition(digest)
+	bad := errorf(codes.InvalidArgument, "the resume token is not one of this request's")
+	rest, ok := bytes.CutPrefix(token, append([]byte{'Q'}, p.request[:]...))
+	if !ok {
 		return p, bad
 	}
-	rest := token[1:]
 	for _, f := range []*int64{&p.ts, &p.now, &p.rows} {
 		v, n := binary.Varint(rest)
 		if n <= 0 {
@@ -52,23 +63,31 @@ type frames struct {
 	send func(*sppb.PartialResultSet) error
 	meta *sppb.ResultSetMetadata
 	pos  position
+	// part is the partition whose rows are sent, and token goes out with the first message.
+	part  partition
+	token *sppb.MultiplexedSessionPrecommitToken
 
+	seen   int64 // the number of the next row, of all partitions
 	skip   int64 // rows that the client has already
 	values []*structpb.Value
 	size   int
 }
 
 func (f *frames) flush(chunked, rowEnds bool, stats *sppb.ResultSetStats, last bool) error {
-	m := &sppb.PartialResultSet{Metadata: f.meta, Values: f.values, ChunkedValue: chunked, Stats: stats, Last: last}
+	m := &sppb.PartialResultSet{Metadata: f.meta, Values: f.values, ChunkedValue: chunked, Stats: stats, Last: last, PrecommitToken: f.token}
 	if rowEnds {
 		m.ResumeToken = f.pos.token()
 	}
-	f.meta, f.values, f.size = nil, nil, 0
+	f.meta, f.token, f.values, f.size = nil, nil, nil, 0
 	return f.send(m)
 }
 
 // row adds one row.
 func (f *frames) row(values []*structpb.Value) error {
+	f.seen++
+	if !f.part.has(f.seen) {
+		return nil
+	}
 	if f.skip > 0 {
 		f.skip--
 		return nil

@@ -1,10 +1,14 @@
 package server
 
 import (
+	"time"
+
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/gzip"  // clients may compress
 	_ "google.golang.org/grpc/encoding/proto" // the codec that ours wraps
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -15,6 +19,9 @@ const (
 	maxReceiveBytes = 128 << 20
 	// defaultStreams is how many streams production lets one connection have.
 	defaultStreams = 100
+	// pingInterval is how often clients may ask whether the connection lives; gRPC's own limit, 5 minutes, is below what
+	// clients with keepalive do.
+	pingInterval = 10 * time.Second
 )
 
 // GRPCOptions are what a gRPC server for Register must be made with. maxStreams bounds the concurrent streams of one
@@ -27,6 +34,7 @@ func GRPCOptions(maxStreams uint32) []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxReceiveBytes),
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2("proto")}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingInterval, PermitWithoutStream: true}),
 	}
 }
 

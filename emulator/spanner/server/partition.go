@@ -10,8 +10,49 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A partitioned read or query has one partition here: the data is in one process. Its token is a digest of the request,
-// so that a token cannot be used for another one.
+// A partitioned read or query deals its rows out to the partitions in turn: row i goes to partition i modulo their
+// number. Each partition computes the whole result, which is the same for all since they share a snapshot; that is more
+// work than to cut the key space, but right for every query. A token begins with a digest of its request, so that it
+// cannot be used for another one.
+
+const (
+	// usualPartitions is how many partitions there are unless the client wants fewer or more, mostPartitions the limit.
+	usualPartitions = 4
+	mostPartitions  = 16
+)
+
+// partition is one of the partitions of a result; the zero value is the whole result.
+type partition struct{ index, count int64 }
+
+// has reports whether the n-th row, counted from 1, is the partition's.
+func (p partition) has(n int64) bool { return p.count == 0 || (n-1)%p.count == p.index }
+
+// parsePartition reads a partition token, which may be empty and must be of the request with this digest.
+func parsePartition(token, digest []byte) (p partition, err error) {
+	if len(token) == 0 {
+		return p, nil
+	}
+	rest, ok := bytes.CutPrefix(token, digest)
+	if !ok || len(rest) != 2 || rest[0] >= rest[1] || rest[1] > mostPartitions {
+		return p, errorf(codes.InvalidArgument, "the partition token belongs to another request")
+	}
+	return partition{int64(rest[0]), int64(rest[1])}, nil
+}
+
+func partitionTokens(o *sppb.PartitionOptions, digest []byte) (out []*sppb.Partition, err error) {
+	if o.GetMaxPartitions() < 0 || o.GetPartitionSizeBytes() < 0 {
+		return nil, errorf(codes.InvalidArgument, "max_partitions and partition_size_bytes must not be negative")
+	}
+	n := o.GetMaxPartitions()
+	if n == 0 {
+		n = usualPartitions
+	}
+	n = min(n, mostPartitions)
+	for i := range n {
+		out = append(out, &sppb.Partition{PartitionToken: append(bytes.Clone(digest), byte(i), byte(n))})
+	}
+	return out, nil
+}
 
 func readDigest(r *sppb.ReadRequest) []byte {
 	return digest(&sppb.PartitionReadRequest{Table: r.GetTable(), Index: r.GetIndex(), Columns: r.GetColumns(), KeySet: r.GetKeySet()})
@@ -19,6 +60,10 @@ func readDigest(r *sppb.ReadRequest) []byte {
 
 func queryDigest(r *sppb.ExecuteSqlRequest) []byte {
 	return digest(&sppb.PartitionQueryRequest{Sql: r.GetSql(), Params: r.GetParams(), ParamTypes: r.GetParamTypes()})
+}
+
+func batchDigest(r *sppb.ExecuteBatchDmlRequest) []byte {
+	return digest(&sppb.ExecuteBatchDmlRequest{Statements: r.GetStatements()})
 }
 
 func digest(m proto.Message) []byte {
@@ -31,16 +76,9 @@ func digest(m proto.Message) []byte {
 	return sum[:]
 }
 
-func checkPartition(token, want []byte) error {
-	if len(token) > 0 && !bytes.Equal(token, want) {
-		return errorf(codes.InvalidArgument, "the partition token belongs to another request")
-	}
-	return nil
-}
-
 func (a *dataService) PartitionRead(ctx context.Context, r *sppb.PartitionReadRequest) (*sppb.PartitionResponse, error) {
 	read := &sppb.ReadRequest{Table: r.GetTable(), Index: r.GetIndex(), Columns: r.GetColumns(), KeySet: r.GetKeySet()}
-	return a.partition(ctx, r.GetSession(), r.GetTransaction(), readDigest(read), func(src *source) error {
+	return a.partition(ctx, r.GetSession(), r.GetTransaction(), r.GetPartitionOptions(), readDigest(read), func(src *source) error {
 		_, err := planRead(src.reader.Schema(), read)
 		return err
 	})
@@ -48,14 +86,14 @@ func (a *dataService) PartitionRead(ctx context.Context, r *sppb.PartitionReadRe
 
 func (a *dataService) PartitionQuery(ctx context.Context, r *sppb.PartitionQueryRequest) (*sppb.PartitionResponse, error) {
 	query := &sppb.ExecuteSqlRequest{Sql: r.GetSql(), Params: r.GetParams(), ParamTypes: r.GetParamTypes()}
-	return a.partition(ctx, r.GetSession(), r.GetTransaction(), queryDigest(query), func(src *source) error {
+	return a.partition(ctx, r.GetSession(), r.GetTransaction(), r.GetPartitionOptions(), queryDigest(query), func(src *source) error {
 		_, err := prepareQuery(query, src, 0)
 		return err
 	})
 }
 
-func (a *dataService) partition(ctx context.Context, session string, sel *sppb.TransactionSelector, token []byte, check func(*source) error) (*sppb.PartitionResponse, error) {
-	ses, err := a.s.session(session)
+func (a *dataService) partition(ctx context.Context, session string, sel *sppb.TransactionSelector, o *sppb.PartitionOptions, digest []byte, check func(*source) error) (*sppb.PartitionResponse, error) {
+	ses, err := a.s.using(session)
 	if err != nil {
 		return nil, err
 	}
@@ -75,5 +113,9 @@ func (a *dataService) partition(ctx context.Context, session string, sel *sppb.T
 	if err := check(src); err != nil {
 		return nil, wire(err)
 	}
-	return &sppb.PartitionResponse{Partitions: []*sppb.Partition{{PartitionToken: token}}, Transaction: src.meta}, nil
+	parts, err := partitionTokens(o, digest)
+	if err != nil {
+		return nil, err
+	}
+	return &sppb.PartitionResponse{Partitions: parts, Transaction: src.meta}, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
@@ -144,64 +145,55 @@ func (a *dataService) StreamingRead(r *sppb.ReadRequest, stream sppb.Spanner_Str
 // Read is StreamingRead in one answer.
 func (a *dataService) Read(ctx context.Context, r *sppb.ReadRequest) (*sppb.ResultSet, error) {
 	var out resultSet
-	err := a.read(ctx, r, out.add)
-	return &out.ResultSet, err
+	if err := a.read(ctx, r, out.add); err != nil {
+		return nil, err
+	}
+	return &out.ResultSet, nil
 }
 
 func (a *dataService) read(ctx context.Context, r *sppb.ReadRequest, send func(*sppb.PartialResultSet) error) error {
-	ses, err := a.s.session(r.GetSession())
+	ses, err := a.s.using(r.GetSession())
 	if err != nil {
 		return err
 	}
-	pos, src, err := ses.resume(ctx, r.GetTransaction(), r.GetRequestOptions().GetTransactionTag(), r.GetResumeToken())
+	digest := readDigest(r)
+	part, err := parsePartition(r.GetPartitionToken(), digest)
 	if err != nil {
 		return err
 	}
-	err = checkPartition(r.GetPartitionToken(), readDigest(r))
-	if err == nil && src.partitioned {
-		err = errorf(codes.InvalidArgument, "a partitioned DML transaction cannot read")
-	}
-	if err == nil {
-		var p *readPlan
-		if p, err = planRead(src.reader.Schema(), r); err == nil {
-			f := frames{send: send, pos: pos, skip: pos.rows, meta: &sppb.ResultSetMetadata{RowType: rowType(p.fields()), Transaction: src.meta}}
-			if err = p.run(ctx, src.reader, f.row); err == nil {
-				err = f.finish(nil)
-			}
-		}
-	}
+	pos, src, err := ses.resume(ctx, r.GetTransaction(), r.GetRequestOptions().GetTransactionTag(), r.GetResumeToken(), digest)
 	if err != nil {
+		return err
+	}
+	if err = src.read(ctx, r, frames{send: send, pos: pos, skip: pos.rows, part: part}); err != nil {
 		src.fail(ses.db)
 	}
 	return wire(err)
 }
 
-// resume resolves a request's selector; with a resume token, to the timestamp of the interrupted stream.
-func (ses *session) resume(ctx context.Context, sel *sppb.TransactionSelector, tag string, token []byte) (position, *source, error) {
-	if len(token) == 0 {
-		src, err := ses.resolve(ctx, sel, tag)
-		if err != nil {
-			return position{}, nil, err
-		}
-		pos := position{now: ses.db.clock.Now().UnixMicro()}
-		if src.snapshot != nil {
-			pos.ts = src.snapshot.Timestamp()
-		}
-		return pos, src, nil
+// read runs a read request on the source, into f.
+func (s *source) read(ctx context.Context, r *sppb.ReadRequest, f frames) error {
+	if s.partitioned {
+		return errorf(codes.InvalidArgument, "a partitioned DML transaction cannot read")
 	}
-	pos, err := parsePosition(token)
+	if err := s.direct(r.GetDirectedReadOptions()); err != nil {
+		return err
+	}
+	if len(r.GetPartitionToken()) > 0 && r.GetLimit() > 0 {
+		return errorf(codes.InvalidArgument, "a read with a partition token must not have a limit")
+	}
+	p, err := planRead(s.reader.Schema(), r)
 	if err != nil {
-		return pos, nil, err
+		return err
 	}
-	if _, single := sel.GetSelector().(*sppb.TransactionSelector_SingleUse); single || sel.GetSelector() == nil {
-		snap, err := ses.db.store.At(pos.ts)
-		if err != nil {
-			return pos, nil, wire(err)
-		}
-		return pos, &source{reader: snap, snapshot: snap}, nil
+	if f.token, err = s.admit(false); err != nil {
+		return err
 	}
-	src, err := ses.resolve(ctx, sel, tag)
-	return pos, src, err
+	f.meta = &sppb.ResultSetMetadata{RowType: rowType(p.fields()), Transaction: s.meta}
+	if err := p.run(ctx, s.reader, f.row); err != nil {
+		return err
+	}
+	return f.finish(nil)
 }
 
 // resultSet gathers the frames of one result.
@@ -209,9 +201,19 @@ type resultSet struct {
 	sppb.ResultSet
 	partial []*structpb.Value
 	chunked bool
+	size    int
 }
 
+// maxResultBytes is how large a result may be that goes out in one answer.
+const maxResultBytes = 10 << 20
+
 func (s *resultSet) add(m *sppb.PartialResultSet) error {
+	if s.size += proto.Size(m); s.size > maxResultBytes {
+		return errorf(codes.FailedPrecondition, "the result is larger than %d MiB, which is too much for one answer: use the streaming call", maxResultBytes>>20)
+	}
+	if m.PrecommitToken != nil {
+		s.PrecommitToken = m.PrecommitToken
+	}
 	if m.Metadata != nil {
 		s.Metadata = m.Metadata
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"time"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -9,14 +8,9 @@ import (
 	instancepb "cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/protoadapt"
-
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
+	"github.com/spanledger/spanledger/emulator/spanner/fault"
 )
 
 // Options configure a Server. The zero value is usable.
@@ -27,6 +21,9 @@ type Options struct {
 	VersionRetention time.Duration
 	// Changes configures the change streams of every database; its Clock and SafeTime are set by the server.
 	Changes changes.Options
+	// Faults decides what goes wrong; nil is nothing. The gRPC server needs Interceptors, and Clock must be one of
+	// Faults.Clock if it is to jump.
+	Faults *fault.Injector
 }
 
 // Server answers Cloud Spanner's services. All state is in memory. It is safe for concurrent use.
@@ -61,34 +58,3 @@ func (s *Server) Close() { s.catalog.close() }
 
 // Database returns a database by its full name, projects/P/instances/I/databases/D, or nil.
 func (s *Server) Database(name string) *Database { return s.catalog.database(name) }
-
-func errorf(code codes.Code, format string, args ...any) error {
-	return status.Error(code, fmt.Sprintf(format, args...))
-}
-
-// withDetail adds a detail to an error's status.
-func withDetail(code codes.Code, msg string, detail proto.Message) error {
-	st := status.New(code, msg)
-	if d, err := st.WithDetails(protoadapt.MessageV1Of(detail)); err == nil {
-		st = d
-	}
-	return st.Err()
-}
-
-// missing is the NOT_FOUND that clients recognise by its resource type.
-func missing(kind, typ, name string) error {
-	return withDetail(codes.NotFound, fmt.Sprintf("%s not found: %s", kind, name),
-		&errdetails.ResourceInfo{ResourceType: "type.googleapis.com/" + typ, ResourceName: name, Description: kind + " does not exist."})
-}
-
-func missingDatabase(name string) error {
-	return missing("Database", "google.spanner.admin.database.v1.Database", name)
-}
-
-func missingInstance(name string) error {
-	return missing("Instance", "google.spanner.admin.instance.v1.Instance", name)
-}
-
-func missingSession(name string) error {
-	return missing("Session", "google.spanner.v1.Session", name)
-}

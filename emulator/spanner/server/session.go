@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
@@ -19,25 +20,36 @@ type dataService struct {
 	s *Server
 }
 
-// session is a name under which transactions run. It has no state of its own: any number of transactions may be open.
+// session is a name under which transactions run: any number of them on a multiplexed session, one read-write
+// transaction at a time on an ordinary one.
 type session struct {
 	db    *Database
-	proto *sppb.Session
+	proto *sppb.Session // never changed
+	used  time.Time     // under Database.mu
+	// latest is an ordinary session's last read-write transaction; under Database.mu.
+	latest *transaction
 }
 
 func micros(us int64) *timestamppb.Timestamp { return timestamppb.New(time.UnixMicro(us)) }
 
 func (d *Database) newSession(template *sppb.Session) *sppb.Session {
-	now := timestamppb.New(d.clock.Now())
+	now := d.clock.Now()
 	p := &sppb.Session{
 		Name:       fmt.Sprintf("%s/sessions/%s", d.name, rand.Text()),
 		Labels:     template.GetLabels(),
-		CreateTime: now, ApproximateLastUseTime: now,
+		CreateTime: timestamppb.New(now), ApproximateLastUseTime: timestamppb.New(now),
 		CreatorRole: template.GetCreatorRole(), Multiplexed: template.GetMultiplexed(),
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sessions[p.Name] = &session{db: d, proto: p}
+	d.sessions[p.Name] = &session{db: d, proto: p, used: now}
+	return p
+}
+
+// describe is the session as clients see it. The caller holds Database.mu.
+func (ses *session) describe() *sppb.Session {
+	p := proto.Clone(ses.proto).(*sppb.Session)
+	p.ApproximateLastUseTime = timestamppb.New(ses.used)
 	return p
 }
 
@@ -59,6 +71,17 @@ func (s *Server) session(name string) (*session, error) {
 	return nil, missingSession(name)
 }
 
+// using finds the session that a request works on.
+func (s *Server) using(name string) (*session, error) {
+	ses, err := s.session(name)
+	if err == nil {
+		ses.db.mu.Lock()
+		ses.used = ses.db.clock.Now()
+		ses.db.mu.Unlock()
+	}
+	return ses, err
+}
+
 func (a *dataService) CreateSession(_ context.Context, r *sppb.CreateSessionRequest) (*sppb.Session, error) {
 	d := a.s.catalog.database(r.GetDatabase())
 	if d == nil {
@@ -76,6 +99,9 @@ func (a *dataService) BatchCreateSessions(_ context.Context, r *sppb.BatchCreate
 	if n < 1 {
 		return nil, errorf(codes.InvalidArgument, "session_count must be positive, not %d", n)
 	}
+	if r.GetSessionTemplate().GetMultiplexed() {
+		return nil, errorf(codes.InvalidArgument, "multiplexed sessions are made one by one, with CreateSession")
+	}
 	out := &sppb.BatchCreateSessionsResponse{}
 	for range min(n, 100) {
 		out.Session = append(out.Session, d.newSession(r.GetSessionTemplate()))
@@ -88,37 +114,53 @@ func (a *dataService) GetSession(_ context.Context, r *sppb.GetSessionRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return proto.Clone(ses.proto).(*sppb.Session), nil
+	ses.db.mu.Lock()
+	defer ses.db.mu.Unlock()
+	return ses.describe(), nil
 }
 
+// ListSessions lists the ordinary sessions; Spanner does not list multiplexed ones.
 func (a *dataService) ListSessions(_ context.Context, r *sppb.ListSessionsRequest) (*sppb.ListSessionsResponse, error) {
 	d := a.s.catalog.database(r.GetDatabase())
 	if d == nil {
 		return nil, missingDatabase(r.GetDatabase())
 	}
-	if r.GetFilter() != "" {
-		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support filters in ListSessions")
+	f, err := parseFilter(r.GetFilter())
+	if err != nil {
+		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	names, next, err := page(childrenOf(d.sessions, d.name), r.GetPageSize(), r.GetPageToken())
+	found := slices.DeleteFunc(childrenOf(d.sessions, d.name), func(n string) bool {
+		p := d.sessions[n].proto
+		return p.GetMultiplexed() || !f.matches(map[string]string{"name": n}, p.GetLabels())
+	})
+	names, next, err := page(found, r.GetPageSize(), r.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
 	out := &sppb.ListSessionsResponse{NextPageToken: next}
 	for _, n := range names {
-		out.Sessions = append(out.Sessions, proto.Clone(d.sessions[n].proto).(*sppb.Session))
+		out.Sessions = append(out.Sessions, d.sessions[n].describe())
 	}
 	return out, nil
 }
 
+// DeleteSession ends an ordinary session and its open transactions.
 func (a *dataService) DeleteSession(_ context.Context, r *sppb.DeleteSessionRequest) (*emptypb.Empty, error) {
 	ses, err := a.s.session(r.GetName())
 	if err != nil {
 		return nil, err
 	}
-	ses.db.mu.Lock()
-	defer ses.db.mu.Unlock()
-	delete(ses.db.sessions, r.GetName())
+	if ses.proto.GetMultiplexed() {
+		return nil, errorf(codes.InvalidArgument, "the session %s is multiplexed: such sessions cannot be deleted", r.GetName())
+	}
+	d := ses.db
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.sessions, r.GetName())
+	if t := ses.latest; t != nil {
+		delete(d.txns, t.id)
+	}
 	return &emptypb.Empty{}, nil
 }

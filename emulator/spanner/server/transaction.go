@@ -1,18 +1,17 @@
 package server
 
 import (
+	"bytes"
 	"context"
-	"errors"
-	"math/rand/v2"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
@@ -28,18 +27,30 @@ const (
 
 // transaction is one open read-write transaction.
 type transaction struct {
-	id       string
-	session  string
-	excluded bool
-	txn      *store.Txn
+	id          string
+	session     string
+	multiplexed bool
+	excluded    bool
+	txn         *store.Txn
+	used        time.Time // under Database.mu
 
 	// mu serializes the statements and the commit.
 	mu      sync.Mutex
 	tag     string
-	replies map[int64]*sppb.ResultSet // by seqno, for retried ExecuteSql calls
-	batches map[int64]*sppb.ExecuteBatchDmlResponse
 	ended   *outcome
-	used    time.Time // under Database.mu
+	replies map[int64]reply
+	seqno   int64 // the highest of replies
+	last    bool  // the client has said that no statement will follow
+	// tokens counts the precommit tokens given out; parked are the mutations of a commit that came with an old one.
+	tokens int32
+	parked []*sppb.Mutation
+}
+
+// reply is what a numbered DML request was answered, for when the client sends it again.
+type reply struct {
+	digest []byte
+	answer proto.Message
+	err    error
 }
 
 // outcome is how a transaction ended; it is kept a while for clients that ask again.
@@ -56,10 +67,12 @@ const (
 	manyOpen = 1000
 )
 
-func (d *Database) begin(session, tag string, excluded bool) *transaction {
+// begin opens a read-write transaction. On an ordinary session it takes the place of the one before.
+func (ses *session) begin(o *sppb.TransactionOptions, tag string) *transaction {
+	d := ses.db
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
+	now := d.clock.Now()
 	if len(d.txns) > manyOpen {
 		for id, t := range d.txns {
 			if now.Sub(t.used) > maxIdle {
@@ -69,27 +82,38 @@ func (d *Database) begin(session, tag string, excluded bool) *transaction {
 	}
 	d.nextID++
 	t := &transaction{
-		id: readWritePrefix + strconv.FormatInt(d.nextID, 36), session: session, tag: tag, excluded: excluded,
-		txn: d.store.Begin(), used: now,
+		id: readWritePrefix + strconv.FormatInt(d.nextID, 36), session: ses.proto.GetName(), multiplexed: ses.proto.GetMultiplexed(),
+		tag: tag, excluded: o.GetExcludeTxnFromChangeStreams(), used: now,
+		txn: d.store.BeginWith(store.TxnOptions{RepeatableRead: o.GetIsolationLevel() == sppb.TransactionOptions_REPEATABLE_READ}),
 	}
 	d.txns[t.id] = t
+	if t.multiplexed {
+		return t
+	}
+	if before := ses.latest; before != nil && d.txns[before.id] != nil {
+		d.end(before, &outcome{err: errorf(codes.FailedPrecondition, "This transaction has been invalidated by a later transaction in the same session.")})
+	}
+	ses.latest = t
 	return t
 }
 
-// end forgets an open transaction and remembers how it ended.
+// end forgets an open transaction and remembers how it ended. The caller holds d.mu.
 func (d *Database) end(t *transaction, o *outcome) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	delete(d.txns, t.id)
-	if o == nil {
-		return
-	}
 	d.finished[t.id] = o
 	d.finOrder = append(d.finOrder, t.id)
 	if len(d.finOrder) > maxFinished {
 		delete(d.finished, d.finOrder[0])
 		d.finOrder = d.finOrder[1:]
 	}
+}
+
+// forget ends an open transaction whose id its client has never learnt.
+func (d *Database) forget(t *transaction) {
+	t.txn.Rollback()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.txns, t.id)
 }
 
 // open finds an open read-write transaction, or the outcome of one that ended lately.
@@ -109,8 +133,16 @@ func (d *Database) open(session string, id []byte) (*transaction, *outcome, erro
 	if t.session != session {
 		return nil, nil, errorf(codes.InvalidArgument, "the transaction belongs to another session")
 	}
-	t.used = time.Now()
+	t.used = d.clock.Now()
 	return t, nil, nil
+}
+
+// finish ends a transaction whose mu the caller holds.
+func (d *Database) finish(t *transaction, o *outcome) {
+	t.ended = o
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.end(t, o)
 }
 
 func (t *transaction) setTag(tag string) {
@@ -119,205 +151,87 @@ func (t *transaction) setTag(tag string) {
 	}
 }
 
-// abortedError is ABORTED with the delay after which a client should retry: short, and not the same for all.
-func abortedError(msg string) error {
-	delay := time.Millisecond + rand.N(9*time.Millisecond)
-	return withDetail(codes.Aborted, msg, &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
-}
-
-// wire makes an error fit to be sent: aborts carry their delay, context errors their code.
-func wire(err error) error {
-	var se *store.Error
+// admit refuses a statement or read in a transaction that takes no more of them. The caller holds t.mu.
+func (t *transaction) admit() error {
 	switch {
-	case errors.As(err, &se) && se.Code == codes.Aborted:
-		return abortedError(se.Msg)
-	case errors.As(err, &se):
-		return se
-	case errors.Is(err, context.Canceled):
-		return errorf(codes.Canceled, "the request was cancelled")
-	case errors.Is(err, context.DeadlineExceeded):
-		return errorf(codes.DeadlineExceeded, "the request's deadline has passed")
+	case t.ended != nil && t.ended.err != nil:
+		return t.ended.err
+	case t.ended != nil:
+		return errorf(codes.FailedPrecondition, "the transaction has already been committed")
+	case t.last:
+		return errorf(codes.FailedPrecondition, "the transaction takes no more statements: one has been sent as its last (last_statement)")
 	}
-	return err
+	return t.txn.Err()
 }
 
-// source is what a read or statement runs on.
-type source struct {
-	reader store.Reader
-	// snapshot is set unless the source is a read-write transaction.
-	snapshot *store.Snapshot
-	// txn is set for read-write transactions, and fresh says that this request began it.
-	txn   *transaction
-	fresh bool
-	// partitioned is a partitioned DML transaction, excluded its exclusion from change streams.
-	partitioned, excluded bool
-	// meta goes into the result's metadata; it may be nil.
-	meta *sppb.Transaction
-}
-
-// fail takes back a transaction that the failed request began, so that the client begins anew.
-func (s *source) fail(d *Database) {
-	if s.fresh {
-		s.txn.txn.Rollback()
-		d.end(s.txn, nil)
-	}
-}
-
-// resolve finds or makes what a request's selector names.
-func (ses *session) resolve(ctx context.Context, sel *sppb.TransactionSelector, tag string) (*source, error) {
-	d := ses.db
-	switch x := sel.GetSelector().(type) {
-	case nil:
-		snap := d.store.Strong(false)
-		return &source{reader: snap, snapshot: snap}, nil
-	case *sppb.TransactionSelector_SingleUse:
-		switch m := x.SingleUse.GetMode().(type) {
-		case *sppb.TransactionOptions_ReadOnly_:
-			return d.readOnly(ctx, x.SingleUse, m.ReadOnly, true)
-		case nil:
-			snap := d.store.Strong(false)
-			return &source{reader: snap, snapshot: snap}, nil
+// once runs a numbered DML request, or answers it as before if it has been run already: clients send requests again
+// whose answers were lost. The caller holds t.mu.
+func (t *transaction) once(seqno int64, digest []byte, run func() (proto.Message, error)) (proto.Message, error) {
+	if seqno == 0 {
+		if err := t.admit(); err != nil {
+			return nil, err
 		}
-		return nil, errorf(codes.InvalidArgument, "a single-use transaction of a read or query must be read-only")
-	case *sppb.TransactionSelector_Begin:
-		return ses.beginSource(ctx, x.Begin, tag)
-	case *sppb.TransactionSelector_Id:
-		return ses.existing(x.Id, tag)
+		return run()
 	}
-	return nil, errorf(codes.InvalidArgument, "the transaction selector is not known")
-}
-
-func (ses *session) beginSource(ctx context.Context, o *sppb.TransactionOptions, tag string) (*source, error) {
-	switch m := o.GetMode().(type) {
-	case *sppb.TransactionOptions_ReadOnly_:
-		return ses.db.readOnly(ctx, o, m.ReadOnly, false)
-	case *sppb.TransactionOptions_ReadWrite_:
-		t := ses.db.begin(ses.proto.GetName(), tag, o.GetExcludeTxnFromChangeStreams())
-		return &source{reader: t.txn, txn: t, fresh: true, meta: &sppb.Transaction{Id: []byte(t.id)}}, nil
-	case *sppb.TransactionOptions_PartitionedDml_:
-		id := partitionedPrefix + strconv.FormatBool(o.GetExcludeTxnFromChangeStreams())
-		return &source{partitioned: true, excluded: o.GetExcludeTxnFromChangeStreams(), meta: &sppb.Transaction{Id: []byte(id)}}, nil
-	}
-	return nil, errorf(codes.InvalidArgument, "the transaction options name no mode")
-}
-
-func (ses *session) existing(id []byte, tag string) (*source, error) {
-	d := ses.db
-	text := string(id)
-	if at, ok := strings.CutPrefix(text, readOnlyPrefix); ok {
-		us, err := strconv.ParseInt(at, 10, 64)
-		if err != nil {
-			return nil, errorf(codes.InvalidArgument, "invalid transaction id %.40q", text)
+	if done, ok := t.replies[seqno]; ok {
+		if !bytes.Equal(done.digest, digest) {
+			return nil, errorf(codes.InvalidArgument, "Previously received a different request with this seqno. seqno=%d", seqno)
 		}
-		snap, err := d.store.At(us)
-		if err != nil {
-			return nil, wire(err)
-		}
-		return &source{reader: snap, snapshot: snap}, nil
+		return done.answer, done.err
 	}
-	if ex, ok := strings.CutPrefix(text, partitionedPrefix); ok {
-		return &source{partitioned: true, excluded: ex == "true"}, nil
+	if seqno < t.seqno {
+		return nil, errorf(codes.InvalidArgument, "Request has an out-of-order seqno. Request seqno=%d. Last seen seqno=%d.", seqno, t.seqno)
 	}
-	t, ended, err := d.open(ses.proto.GetName(), id)
-	if err != nil {
+	if err := t.admit(); err != nil {
 		return nil, err
 	}
-	if ended != nil {
-		return nil, errorf(codes.FailedPrecondition, "the transaction has already ended")
+	answer, err := run()
+	if t.replies == nil {
+		t.replies = map[int64]reply{}
 	}
-	t.mu.Lock()
-	t.setTag(tag)
-	t.mu.Unlock()
-	return &source{reader: t.txn, txn: t}, nil
+	t.replies[seqno], t.seqno = reply{digest, answer, err}, seqno
+	return answer, err
 }
 
-// readOnly picks the read timestamp of a read-only transaction.
-func (d *Database) readOnly(ctx context.Context, o *sppb.TransactionOptions, ro *sppb.TransactionOptions_ReadOnly, single bool) (*source, error) {
-	if o.GetExcludeTxnFromChangeStreams() {
-		return nil, errorf(codes.InvalidArgument, "exclude_txn_from_change_streams must not be set on a read-only transaction")
+// precommitToken is what a client of a multiplexed session must show at the commit: the newest it was given. The holder
+// of t.mu calls it once for each answer; ordinary sessions have none.
+func (t *transaction) precommitToken() *sppb.MultiplexedSessionPrecommitToken {
+	if !t.multiplexed {
+		return nil
 	}
-	var snap *store.Snapshot
-	at := func(us int64) error {
-		err := d.await(ctx, us)
-		if err == nil {
-			snap, err = d.store.At(us)
-		}
-		return wire(err)
+	if t.tokens < math.MaxInt32 {
+		t.tokens++
 	}
-	var err error
-	switch b := ro.GetTimestampBound().(type) {
-	case nil:
-		snap = d.store.Strong(true)
-	case *sppb.TransactionOptions_ReadOnly_Strong:
-		// Without a timestamp to report, the last commit's is as good as now, and costs no lock.
-		snap = d.store.Strong(!single || ro.GetReturnReadTimestamp())
-	case *sppb.TransactionOptions_ReadOnly_ReadTimestamp:
-		if err := b.ReadTimestamp.CheckValid(); err != nil {
-			return nil, errorf(codes.InvalidArgument, "invalid read_timestamp: %v", err)
-		}
-		err = at(b.ReadTimestamp.AsTime().UnixMicro())
-	case *sppb.TransactionOptions_ReadOnly_ExactStaleness:
-		if err := b.ExactStaleness.CheckValid(); err != nil || b.ExactStaleness.AsDuration() < 0 {
-			return nil, errorf(codes.InvalidArgument, "invalid exact_staleness")
-		}
-		err = at(d.clock.Now().Add(-b.ExactStaleness.AsDuration()).UnixMicro())
-	case *sppb.TransactionOptions_ReadOnly_MinReadTimestamp:
-		if !single {
-			return nil, errorf(codes.InvalidArgument, "min_read_timestamp is for single-use transactions only")
-		}
-		if err := b.MinReadTimestamp.CheckValid(); err != nil {
-			return nil, errorf(codes.InvalidArgument, "invalid min_read_timestamp: %v", err)
-		}
-		err = at(max(b.MinReadTimestamp.AsTime().UnixMicro(), d.store.SafeTime()))
-	case *sppb.TransactionOptions_ReadOnly_MaxStaleness:
-		if !single {
-			return nil, errorf(codes.InvalidArgument, "max_staleness is for single-use transactions only")
-		}
-		if err := b.MaxStaleness.CheckValid(); err != nil || b.MaxStaleness.AsDuration() < 0 {
-			return nil, errorf(codes.InvalidArgument, "invalid max_staleness")
-		}
-		snap = d.store.Strong(true)
-	default:
-		return nil, errorf(codes.InvalidArgument, "the timestamp bound is not known")
-	}
-	if err != nil {
-		return nil, err
-	}
-	src := &source{reader: snap, snapshot: snap}
-	if !single || ro.GetReturnReadTimestamp() {
-		src.meta = &sppb.Transaction{}
-		if !single {
-			src.meta.Id = []byte(readOnlyPrefix + strconv.FormatInt(snap.Timestamp(), 10))
-		}
-		if ro.GetReturnReadTimestamp() {
-			src.meta.ReadTimestamp = micros(snap.Timestamp())
-		}
-	}
-	return src, nil
+	return t.newestToken()
 }
 
-// await waits until the clock has reached a read timestamp in the future.
-func (d *Database) await(ctx context.Context, us int64) error {
-	for {
-		wait := time.UnixMicro(us).Sub(d.clock.Now())
-		if wait <= 0 {
-			return nil
-		}
-		if wait > time.Hour {
-			return errorf(codes.FailedPrecondition, "the read timestamp %s is too far in the future", store.FormatMicros(us))
-		}
-		fired, stop := d.clock.NewTimer(wait)
-		select {
-		case <-fired:
-		case <-ctx.Done():
-			stop()
-			return ctx.Err()
-		}
-	}
+func (t *transaction) newestToken() *sppb.MultiplexedSessionPrecommitToken {
+	return &sppb.MultiplexedSessionPrecommitToken{PrecommitToken: []byte("precommit/" + t.id), SeqNum: t.tokens}
 }
 
+// checkToken refuses a commit without the precommit token that the transaction was given. With an old one it returns
+// the answer that makes the client commit once more with the newest, without repeating its mutations.
+func (t *transaction) checkToken(r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
+	if t.tokens == 0 {
+		return nil, nil
+	}
+	given := r.GetPrecommitToken()
+	newest := t.newestToken()
+	switch {
+	case given == nil:
+		return nil, errorf(codes.FailedPrecondition, "the commit of a transaction on a multiplexed session needs the precommit token with the highest seq_num that the transaction was given")
+	case !bytes.Equal(given.GetPrecommitToken(), newest.PrecommitToken), given.GetSeqNum() > newest.SeqNum:
+		return nil, errorf(codes.InvalidArgument, "the precommit token is not one of this transaction's")
+	case given.GetSeqNum() < newest.SeqNum:
+		t.parked = r.GetMutations()
+		return &sppb.CommitResponse{MultiplexedSessionRetry: &sppb.CommitResponse_PrecommitToken{PrecommitToken: newest}}, nil
+	}
+	return nil, nil
+}
+
+// BeginTransaction begins a transaction of any kind.
 func (a *dataService) BeginTransaction(ctx context.Context, r *sppb.BeginTransactionRequest) (*sppb.Transaction, error) {
-	ses, err := a.s.session(r.GetSession())
+	ses, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}
@@ -325,18 +239,33 @@ func (a *dataService) BeginTransaction(ctx context.Context, r *sppb.BeginTransac
 	if err != nil {
 		return nil, err
 	}
+	if t := src.txn; t != nil && r.GetMutationKey() != nil {
+		// The client will only send mutations: this is the one answer before the commit that can carry a token.
+		t.mu.Lock()
+		src.meta.PrecommitToken = t.precommitToken()
+		t.mu.Unlock()
+	}
 	return src.meta, nil
 }
 
+// Rollback ends a read-write transaction without effect.
 func (a *dataService) Rollback(_ context.Context, r *sppb.RollbackRequest) (*emptypb.Empty, error) {
-	ses, err := a.s.session(r.GetSession())
+	ses, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}
 	// A transaction that is not open, because it was aborted or never wrote, is rolled back already.
-	if t, _, err := ses.db.open(r.GetSession(), r.GetTransactionId()); err == nil && t != nil {
-		t.txn.Rollback()
-		ses.db.end(t, nil)
+	t, ended, err := ses.db.open(r.GetSession(), r.GetTransactionId())
+	if ended != nil && ended.err == nil {
+		return nil, errorf(codes.FailedPrecondition, "Cannot rollback a transaction after it has been committed.")
+	}
+	if err == nil && t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.ended == nil {
+			t.txn.Rollback()
+			ses.db.finish(t, &outcome{err: errorf(codes.FailedPrecondition, "the transaction has already been rolled back")})
+		}
 	}
 	return &emptypb.Empty{}, nil
 }

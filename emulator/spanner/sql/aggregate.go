@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"math/big"
 	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
@@ -14,6 +13,7 @@ type grouping struct {
 	base  *compiler
 	names []string // the text of the grouping expressions
 	exprs []*expr
+	slots []int // the slot below of those that are columns, else -1
 	aggs  []*aggregate
 	texts []string // the text of the aggregate calls
 }
@@ -24,6 +24,14 @@ type aggregate struct {
 	arg      *expr // nil for COUNT(*)
 	distinct bool
 	start    func() accumulator
+	// skipNulls leaves NULLs out.
+	skipNulls bool
+	// having chooses the rows with the greatest (sign 1) or least (sign -1) value of an expression.
+	having     *expr
+	havingSign int
+	// order and limit are those of ORDER BY and LIMIT among the arguments; limit -1 is none.
+	order []sortKey
+	limit int64
 }
 
 // accumulator takes values and gives their aggregate.
@@ -34,7 +42,8 @@ type accumulator interface {
 
 var aggregateNames = map[string]bool{
 	"COUNT": true, "SUM": true, "MIN": true, "MAX": true, "AVG": true, "ARRAY_AGG": true, "STRING_AGG": true,
-	"COUNTIF": true, "LOGICAL_AND": true, "LOGICAL_OR": true, "ANY_VALUE": true,
+	"COUNTIF": true, "LOGICAL_AND": true, "LOGICAL_OR": true, "ANY_VALUE": true, "ARRAY_CONCAT_AGG": true, "BIT_AND": true,
+	"BIT_OR": true, "BIT_XOR": true, "STDDEV": true, "STDDEV_SAMP": true, "VARIANCE": true, "VAR_SAMP": true,
 }
 
 func isAggregate(e ast.Node) bool {
@@ -99,11 +108,15 @@ func (c *compiler) group(e *ast.Select, list []item, order *ast.OrderBy) (*group
 				}
 			}
 		}
+		if hasAggregate(tree) {
+			return nil, invalid("Cannot GROUP BY an aggregate: %s", tree.SQL())
+		}
 		x, err := c.expr(tree)
 		if err != nil {
 			return nil, err
 		}
-		if !isComparable(x.typ) {
+		g.slots = append(g.slots, c.slotOf(tree))
+		if !equatable(x.typ) {
 			return nil, invalid("Grouping by expressions of type %s is not allowed", TypeName(x.typ))
 		}
 		g.names = append(g.names, strings.ToLower(tree.SQL()))
@@ -147,33 +160,45 @@ func (g *grouping) lookup(e ast.Expr) (*expr, error) {
 	return slotExpr(len(g.exprs)+len(g.aggs)-1, a.typ, 0), nil
 }
 
-func (g *grouping) sameColumn(e ast.Expr) *expr {
-	slotOf := func(text string) int {
-		rel, name, ok := strings.Cut(strings.ReplaceAll(text, "`", ""), ".")
-		if !ok {
-			rel, name = "", rel
-		}
-		slot, _, up, ok, err := g.base.scope.find(rel, name)
-		if !ok || err != nil || up > 0 {
-			return -1
-		}
-		return slot
-	}
-	switch e.(type) {
-	case *ast.Ident, *ast.Path:
-	default:
-		return nil
-	}
-	want := slotOf(e.SQL())
-	if want < 0 {
-		return nil
-	}
-	for i, n := range g.names {
-		if slotOf(n) == want {
+// slot is the grouping expression that is the column in a slot below, or nil.
+func (g *grouping) slot(want int) *expr {
+	for i, s := range g.slots {
+		if s >= 0 && s == want {
 			return slotExpr(i, g.exprs[i].typ, 0)
 		}
 	}
 	return nil
+}
+
+func (g *grouping) sameColumn(e ast.Expr) *expr {
+	switch e.(type) {
+	case *ast.Ident, *ast.Path:
+		return g.slot(g.base.slotOf(e))
+	}
+	return nil
+}
+
+// slotOf is the slot that a column name means at this level, or -1.
+func (c *compiler) slotOf(e ast.Expr) int {
+	rel, name := "", ""
+	switch e := e.(type) {
+	case *ast.ParenExpr:
+		return c.slotOf(e.Expr)
+	case *ast.Ident:
+		name = e.Name
+	case *ast.Path:
+		if len(e.Idents) != 2 {
+			return -1
+		}
+		rel, name = e.Idents[0].Name, e.Idents[1].Name
+	default:
+		return -1
+	}
+	slot, _, up, ok, err := c.scope.find(rel, name)
+	if !ok || err != nil || up > 0 {
+		return -1
+	}
+	return slot
 }
 
 // rows turns the rows below into grouped rows, in the order their groups first appeared.
@@ -188,11 +213,7 @@ func (g *grouping) rows(scan func(*frame, func(*frame) error) error) func(*frame
 		open := func(row []store.Value) *bucket {
 			b := &bucket{row: row}
 			for _, a := range g.aggs {
-				acc := a.start()
-				if a.distinct {
-					acc = &distinctAcc{typ: a.arg.typ, seen: map[string]bool{}, acc: acc}
-				}
-				b.accs = append(b.accs, acc)
+				b.accs = append(b.accs, a.accumulator())
 			}
 			order = append(order, b)
 			return b
@@ -214,14 +235,7 @@ func (g *grouping) rows(scan func(*frame, func(*frame) error) error) func(*frame
 				buckets[string(key)] = b
 			}
 			for i, a := range g.aggs {
-				v := intValue(1)
-				if a.arg != nil {
-					var err error
-					if v, err = a.arg.eval(rf); err != nil {
-						return err
-					}
-				}
-				if err := b.accs[i].add(v); err != nil {
+				if err := a.add(rf, b.accs[i]); err != nil {
 					return err
 				}
 			}
@@ -254,14 +268,14 @@ func (g *grouping) rows(scan func(*frame, func(*frame) error) error) func(*frame
 func (c *compiler) aggregate(e ast.Expr) (*aggregate, error) {
 	call, ok := e.(*ast.CallExpr)
 	if !ok {
-		return &aggregate{typ: int64Type, start: func() accumulator { return &counter{} }}, nil
+		return &aggregate{typ: int64Type, limit: -1, start: func() accumulator { return &counter{} }}, nil
 	}
 	name := strings.ToUpper(call.Func.Idents[0].Name)
-	if len(call.NamedArgs) > 0 || call.Having != nil || call.OrderBy != nil || call.Limit != nil || call.NullHandling != nil {
-		return nil, unimplemented("the modifiers of %s", call.SQL())
+	if len(call.NamedArgs) > 0 {
+		return nil, invalid("%s takes no named arguments", name)
 	}
 	if len(call.Args) == 0 || len(call.Args) > 1 && name != "STRING_AGG" || len(call.Args) > 2 {
-		return nil, invalid("wrong number of arguments to %s", name)
+		return nil, invalid("No matching signature for aggregate function %s: wrong number of arguments: %d", name, len(call.Args))
 	}
 	args := make([]*expr, len(call.Args))
 	for i, a := range call.Args {
@@ -283,9 +297,12 @@ func (c *compiler) aggregate(e ast.Expr) (*aggregate, error) {
 	if t == nil {
 		t = int64Type
 	}
-	a := &aggregate{typ: t, arg: x, distinct: call.Distinct}
+	a := &aggregate{typ: t, arg: x, distinct: call.Distinct, limit: -1}
 	if a.distinct && !isComparable(t) {
 		return nil, invalid("%s(DISTINCT) is not defined for %s", name, TypeName(t))
+	}
+	if err := c.modifiers(a, name, call); err != nil {
+		return nil, err
 	}
 	switch name {
 	case "COUNT":
@@ -328,11 +345,32 @@ func (c *compiler) aggregate(e ast.Expr) (*aggregate, error) {
 		out := a.typ
 		a.start = func() accumulator { return &sum{typ: t, out: out, avg: avg} }
 	case "ARRAY_AGG":
+		if t.Code == store.Array {
+			return nil, invalid("The argument to ARRAY_AGG must not be an array type but was %s", TypeName(t))
+		}
 		a.typ = &store.Type{Code: store.Array, Elem: t}
 		a.start = func() accumulator { return &lister{} }
+	case "ARRAY_CONCAT_AGG":
+		if t.Code != store.Array {
+			return nil, invalid("ARRAY_CONCAT_AGG needs an array, not %s", TypeName(t))
+		}
+		a.skipNulls = true
+		a.start = func() accumulator { return &concatenator{} }
+	case "BIT_AND", "BIT_OR", "BIT_XOR":
+		if t.Code != store.Int64 {
+			return nil, invalid("%s needs INT64, not %s", name, TypeName(t))
+		}
+		a.start = func() accumulator { return &bitwise{op: name} }
+	case "STDDEV", "STDDEV_SAMP", "VARIANCE", "VAR_SAMP":
+		if !isNumber(t) {
+			return nil, invalid("%s needs a number, not %s", name, TypeName(t))
+		}
+		a.typ = float64Type
+		root := strings.HasPrefix(name, "STDDEV")
+		a.start = func() accumulator { return &variance{typ: t, root: root} }
 	case "STRING_AGG":
-		if t.Code != store.String {
-			return nil, invalid("STRING_AGG needs STRING, not %s", TypeName(t))
+		if t.Code != store.String && t.Code != store.Bytes {
+			return nil, invalid("STRING_AGG needs STRING or BYTES, not %s", TypeName(t))
 		}
 		sep := ","
 		if len(args) == 2 {
@@ -350,152 +388,4 @@ func (c *compiler) aggregate(e ast.Expr) (*aggregate, error) {
 		return nil, unimplemented("the aggregate function %s", name)
 	}
 	return a, nil
-}
-
-type distinctAcc struct {
-	typ  *store.Type
-	seen map[string]bool
-	acc  accumulator
-}
-
-func (d *distinctAcc) add(v store.Value) error {
-	k := string(appendGroupKey(nil, d.typ, v))
-	if d.seen[k] {
-		return nil
-	}
-	d.seen[k] = true
-	return d.acc.add(v)
-}
-
-func (d *distinctAcc) result() (store.Value, error) { return d.acc.result() }
-
-type counter struct {
-	n        int64
-	onlyTrue bool
-}
-
-func (c *counter) add(v store.Value) error {
-	if v.Valid && (!c.onlyTrue || v.Int != 0) {
-		c.n++
-	}
-	return nil
-}
-
-func (c *counter) result() (store.Value, error) { return intValue(c.n), nil }
-
-type extreme struct {
-	typ  *store.Type
-	sign int
-	v    store.Value
-}
-
-func (m *extreme) add(v store.Value) error {
-	if v.Valid && (!m.v.Valid || m.sign*store.Compare(m.typ, v, m.v) < 0) {
-		m.v = v
-	}
-	return nil
-}
-
-func (m *extreme) result() (store.Value, error) { return m.v, nil }
-
-type first struct {
-	v   store.Value
-	has bool
-}
-
-func (a *first) add(v store.Value) error {
-	if !a.has {
-		a.v, a.has = v, true
-	}
-	return nil
-}
-
-func (a *first) result() (store.Value, error) { return a.v, nil }
-
-type sum struct {
-	typ, out *store.Type
-	avg      bool
-	n        int64
-	whole    big.Rat // of INT64 and NUMERIC, which must not overflow on the way
-	float    float64
-}
-
-func (s *sum) add(v store.Value) error {
-	if !v.Valid {
-		return nil
-	}
-	s.n++
-	switch s.typ.Code {
-	case store.Int64:
-		s.whole.Add(&s.whole, new(big.Rat).SetInt64(v.Int))
-	case store.Numeric:
-		r, ok := new(big.Rat).SetString(v.Text)
-		if !ok {
-			return outOfRange("%q is not a NUMERIC", v.Text)
-		}
-		s.whole.Add(&s.whole, r)
-	default:
-		s.float += v.Float
-	}
-	return nil
-}
-
-func (s *sum) result() (store.Value, error) {
-	if s.n == 0 {
-		return store.Value{}, nil
-	}
-	if s.avg && s.typ.Code != store.Float64 && s.typ.Code != store.Float32 {
-		s.whole.Quo(&s.whole, new(big.Rat).SetInt64(s.n))
-	}
-	switch {
-	case s.typ.Code == store.Int64 && s.avg:
-		f, _ := s.whole.Float64()
-		return store.Value{Valid: true, Float: f}, nil
-	case s.typ.Code == store.Int64:
-		if !s.whole.Num().IsInt64() {
-			return store.Value{}, outOfRange("int64 overflow in SUM")
-		}
-		return intValue(s.whole.Num().Int64()), nil
-	case s.typ.Code == store.Numeric:
-		return roundedNumeric(&s.whole)
-	case s.avg:
-		return store.Value{Valid: true, Float: s.float / float64(s.n)}, nil
-	}
-	return store.Value{Valid: true, Float: s.float}, nil
-}
-
-type lister struct{ list []store.Value }
-
-func (l *lister) add(v store.Value) error {
-	l.list = append(l.list, v)
-	return nil
-}
-
-func (l *lister) result() (store.Value, error) {
-	if l.list == nil {
-		return store.Value{}, nil
-	}
-	return store.Value{Valid: true, List: l.list}, nil
-}
-
-type joiner struct {
-	sep  string
-	b    strings.Builder
-	some bool
-}
-
-func (j *joiner) add(v store.Value) error {
-	if !v.Valid {
-		return nil
-	}
-	if j.some {
-		j.b.WriteString(j.sep)
-	}
-	j.some = true
-	j.b.WriteString(v.Text)
-	return nil
-}
-
-func (j *joiner) result() (store.Value, error) {
-	return store.Value{Valid: j.some, Text: j.b.String()}, nil
 }

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"encoding/hex"
 	"math"
 	"math/big"
 	"strconv"
@@ -21,28 +22,55 @@ func commonType(list []*expr, where string) (*store.Type, error) {
 			continue
 		}
 		into := &firm
-		if x.literal {
+		if x.literal || x.untyped {
 			into = &soft
 		}
-		switch {
-		case *into == nil || sameType(*into, x.typ):
-			*into = x.typ
-		case widens(*into, x.typ):
-			*into = x.typ
-		case widens(x.typ, *into):
-		default:
+		t := supertype(*into, x.typ)
+		if t == nil {
 			return nil, invalid("No matching signature for %s for argument types: %s, %s", where, TypeName(*into), TypeName(x.typ))
 		}
+		*into = t
 	}
-	switch {
-	case firm == nil:
+	if firm == nil {
 		return soft, nil
-	case soft == nil || sameType(firm, soft) || widens(soft, firm) || softens(soft, firm):
+	}
+	// Literals bend to firm types, and stretch them only where any value of the firm type would fit too.
+	bends := true
+	for _, x := range list {
+		bends = bends && (x.typ == nil || !x.literal && !x.untyped || coercible(x, firm))
+	}
+	if bends {
 		return firm, nil
-	case widens(firm, soft):
-		return soft, nil
+	}
+	if t := supertype(firm, soft); t != nil {
+		return t, nil
 	}
 	return nil, invalid("No matching signature for %s for argument types: %s, %s", where, TypeName(firm), TypeName(soft))
+}
+
+// supertype is the type both are coerced to, or nil.
+func supertype(a, b *store.Type) *store.Type {
+	switch {
+	case a == nil:
+		return b
+	case b == nil || sameType(a, b):
+		return a
+	case a.Code == store.Struct && b.Code == store.Struct && len(a.Fields) == len(b.Fields):
+		out := &store.Type{Code: store.Struct}
+		for i := range a.Fields {
+			t := supertype(a.Fields[i].Type, b.Fields[i].Type)
+			if t == nil && (a.Fields[i].Type != nil || b.Fields[i].Type != nil) {
+				return nil
+			}
+			out.Fields = append(out.Fields, store.Field{Name: a.Fields[i].Name, Type: t})
+		}
+		return out
+	case widens(a, b):
+		return b
+	case widens(b, a):
+		return a
+	}
+	return nil
 }
 
 // widens reports whether every value of a is coerced to b without a cast.
@@ -63,15 +91,45 @@ func softens(a, b *store.Type) bool {
 	switch a.Code {
 	case store.String:
 		switch b.Code {
-		case store.Date, store.Timestamp, store.Bytes, store.UUID, store.JSON, store.Numeric, store.Int64, store.Enum, store.Proto, store.Interval:
+		case store.Date, store.Timestamp, store.UUID, store.Enum, store.Proto, store.Interval:
 			return true
 		}
+	case store.Bytes:
+		return b.Code == store.Proto
 	case store.Int64:
 		return b.Code == store.Float32 || b.Code == store.Enum
 	case store.Float64:
 		return b.Code == store.Float32 || b.Code == store.Numeric
 	}
 	return false
+}
+
+// coercible reports whether coerce would bring x to t.
+func coercible(x *expr, t *store.Type) bool {
+	if t == nil || x.typ == nil || sameType(x.typ, t) || widens(x.typ, t) {
+		return true
+	}
+	if x.untyped {
+		return x.typ.Code == store.String && t.Code != store.Array && t.Code != store.Struct || x.typ.Code == store.Float64 && t.Code == store.Float32
+	}
+	if len(x.parts) > 0 || x.literal {
+		switch {
+		case x.typ.Code == store.Array && t.Code == store.Array:
+			return allCoercible(x.parts, func(int) *store.Type { return t.Elem })
+		case x.typ.Code == store.Struct && t.Code == store.Struct && len(x.parts) == len(t.Fields):
+			return allCoercible(x.parts, func(i int) *store.Type { return t.Fields[i].Type })
+		}
+	}
+	return x.literal && softens(x.typ, t)
+}
+
+func allCoercible(parts []*expr, to func(int) *store.Type) bool {
+	for i, p := range parts {
+		if !coercible(p, to(i)) {
+			return false
+		}
+	}
+	return true
 }
 
 // coerce brings an expression to a type without a cast, or fails.
@@ -84,11 +142,22 @@ func coerce(x *expr, t *store.Type) (*expr, error) {
 		y.typ = t
 		return &y, nil
 	}
-	if !widens(x.typ, t) && !(x.literal && softens(x.typ, t)) {
-		if x.literal && x.typ.Code == store.Array && t.Code == store.Array {
-			return casted(x, t, false), nil
-		}
+	if !coercible(x, t) {
 		return nil, invalid("Value has type %s which cannot be coerced to %s", TypeName(x.typ), TypeName(t))
+	}
+	if x.untyped && x.typ.Code == store.String {
+		// The client named no type, so the text is in the API's form of the type that is wanted here.
+		v, err := x.eval(nil)
+		if err == nil && v.Valid {
+			v, err = store.ParseText(t, v.Text)
+		}
+		if err != nil {
+			return nil, invalid("Invalid value for a bind parameter of type %s: %v", TypeName(t), err)
+		}
+		return constant(t, v), nil
+	}
+	if (t.Code == store.Array || t.Code == store.Struct) && x.parts != nil {
+		return coerceParts(x, t)
 	}
 	if x.constant {
 		v, err := x.eval(nil)
@@ -101,6 +170,39 @@ func coerce(x *expr, t *store.Type) (*expr, error) {
 		return constant(t, v), nil
 	}
 	return casted(x, t, false), nil
+}
+
+// coerceParts coerces an array or struct part by part.
+func coerceParts(x *expr, t *store.Type) (*expr, error) {
+	parts := make([]*expr, len(x.parts))
+	for i, p := range x.parts {
+		to := t.Elem
+		if t.Code == store.Struct {
+			to = t.Fields[i].Type
+		}
+		var err error
+		if parts[i], err = coerce(p, to); err != nil {
+			return nil, err
+		}
+	}
+	return composed(t, parts), nil
+}
+
+// composed is an array or a struct made of its parts.
+func composed(t *store.Type, parts []*expr) *expr {
+	x := derived(t, func(f *frame) (store.Value, error) {
+		list := make(values, len(parts))
+		for i, p := range parts {
+			v, err := p.eval(f)
+			if err != nil {
+				return store.Value{}, err
+			}
+			list[i] = v
+		}
+		return listValue(list), nil
+	}, parts...)
+	x.parts = parts
+	return x
 }
 
 func casted(x *expr, t *store.Type, safe bool) *expr {
@@ -130,6 +232,9 @@ func (c *compiler) cast(e *ast.CastExpr) (*expr, error) {
 	if x.typ == nil {
 		return coerce(x, t)
 	}
+	if x.parts != nil && coercible(x, t) {
+		return coerce(x, t)
+	}
 	if !sameType(x.typ, t) && !castable(x.typ, t) {
 		return nil, invalid("Invalid cast from %s to %s", TypeName(x.typ), TypeName(t))
 	}
@@ -138,31 +243,45 @@ func (c *compiler) cast(e *ast.CastExpr) (*expr, error) {
 
 func castable(a, b *store.Type) bool {
 	if a.Code == b.Code {
-		return a.Code != store.Array || castable(a.Elem, b.Elem)
+		switch a.Code {
+		case store.Array:
+			return sameType(a.Elem, b.Elem)
+		case store.Struct:
+			return len(a.Fields) == len(b.Fields)
+		}
+		return true
 	}
 	switch a.Code {
 	case store.Bool:
 		return b.Code == store.Int64 || b.Code == store.String
 	case store.Int64, store.Float64, store.Float32, store.Numeric:
+		if a.Code == store.Int64 && b.Code == store.Enum {
+			return true
+		}
 		return isNumber(b) || b.Code == store.String || b.Code == store.Bool && a.Code == store.Int64
 	case store.String:
 		return b.Code != store.Array && b.Code != store.Struct && b.Code != store.JSON
 	case store.Bytes:
-		return b.Code == store.String
+		return b.Code == store.String || b.Code == store.UUID || b.Code == store.Proto
 	case store.Date, store.Timestamp:
 		return b.Code == store.String || b.Code == store.Date || b.Code == store.Timestamp
 	case store.UUID:
-		return b.Code == store.String
+		return b.Code == store.String || b.Code == store.Bytes
+	case store.Enum:
+		return b.Code == store.Int64
+	case store.Proto:
+		return b.Code == store.Bytes
 	}
 	return false
 }
 
 // losAngeles is Spanner's default time zone.
 var losAngeles = func() *time.Location {
-	if l, err := time.LoadLocation("America/Los_Angeles"); err == nil {
-		return l
+	l, err := zone("America/Los_Angeles")
+	if err != nil {
+		panic(err) // the database of zones is part of the program
 	}
-	return time.FixedZone("UTC-8", -8*3600) // no time zone data on this machine
+	return l
 }()
 
 var timestampLayouts = []string{
@@ -171,17 +290,54 @@ var timestampLayouts = []string{
 	"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02",
 }
 
-func parseTimestamp(s string) (store.Value, error) {
-	loc := losAngeles
-	if rest, ok := strings.CutSuffix(s, " UTC"); ok {
-		s, loc = rest, time.UTC
+// parseTimestamp reads the text forms of TIMESTAMP; without a zone of its own the text is in l.
+func parseTimestamp(s string, l *time.Location) (store.Value, error) {
+	text := s
+	if i := strings.LastIndexByte(text, ' '); i > 0 && !strings.Contains(text[i:], ":") || i > 10 {
+		named, err := zone(text[i+1:])
+		if err == nil {
+			text, l = text[:i], named
+		}
 	}
-	for _, l := range timestampLayouts {
-		if t, err := time.ParseInLocation(l, s, loc); err == nil {
-			return store.TimeValue(t), nil
+	for _, layout := range timestampLayouts {
+		if t, err := time.ParseInLocation(layout, text, l); err == nil {
+			return checkedTime(t)
 		}
 	}
 	return store.Value{}, outOfRange("Invalid timestamp: %q", s)
+}
+
+// parseDate reads a DATE, whose month and day may have one digit.
+func parseDate(s string) (store.Value, error) {
+	t, err := time.Parse("2006-1-2", s)
+	if err != nil {
+		return store.Value{}, outOfRange("Invalid date: %q", s)
+	}
+	return checkedDate(t)
+}
+
+// floatText writes a floating point number as a cast to STRING does: the fewest of 15 or 17 digits (6 or 9 for FLOAT32)
+// that read back as the same number.
+func floatText(t *store.Type, f float64) string {
+	switch {
+	case math.IsInf(f, 1):
+		return "inf"
+	case math.IsInf(f, -1):
+		return "-inf"
+	case math.IsNaN(f):
+		return "nan"
+	case f == 0:
+		return "0"
+	}
+	bits, short, long := 64, 15, 17
+	if t.Code == store.Float32 {
+		bits, short, long = 32, 6, 9
+	}
+	s := strconv.FormatFloat(f, 'g', short, bits)
+	if back, err := strconv.ParseFloat(s, bits); err != nil || back != f {
+		s = strconv.FormatFloat(f, 'g', long, bits)
+	}
+	return s
 }
 
 // castValue converts a value that is not NULL.
@@ -211,22 +367,30 @@ func castValue(from, to *store.Type, v store.Value) (store.Value, error) {
 			}
 			return textValue(v.Text), nil
 		case store.Float64, store.Float32:
-			if math.IsInf(v.Float, 0) || math.IsNaN(v.Float) {
-				return textValue(strings.ToLower(strings.Replace(v.AsText(from), "Infinity", "inf", 1))), nil
-			}
+			return textValue(floatText(from, v.Float)), nil
 		case store.Timestamp:
-			return textValue(v.Time().In(losAngeles).Format("2006-01-02 15:04:05.999999999-07")), nil
+			return textValue(timestampText(v, losAngeles)), nil
 		}
 		return textValue(v.AsText(from)), nil
-	case store.Bytes:
+	case store.Bytes, store.Proto:
+		if from.Code == store.UUID {
+			raw, err := hex.DecodeString(strings.ReplaceAll(v.Text, "-", ""))
+			return textValue(string(raw)), err
+		}
 		return textValue(v.Text), nil
+	case store.UUID:
+		if from.Code == store.Bytes {
+			v.Text = hex.EncodeToString([]byte(v.Text))
+		}
 	case store.Bool:
 		if from.Code == store.String {
-			b, err := strconv.ParseBool(strings.ToLower(v.Text))
-			if err != nil {
-				return bad()
+			switch text := strings.TrimSpace(v.Text); {
+			case strings.EqualFold(text, "true"):
+				return boolValue(true), nil
+			case strings.EqualFold(text, "false"):
+				return boolValue(false), nil
 			}
-			return boolValue(b), nil
+			return bad()
 		}
 		return boolValue(v.Int != 0), nil
 	case store.Int64, store.Enum:
@@ -237,15 +401,14 @@ func castValue(from, to *store.Type, v store.Value) (store.Value, error) {
 		return castNumeric(from, v, bad)
 	case store.Timestamp:
 		if from.Code == store.Date {
-			y, m, d := time.Unix(v.Int*86400, 0).UTC().Date()
-			return store.TimeValue(time.Date(y, m, d, 0, 0, 0, 0, losAngeles)), nil
+			return midnight(v, losAngeles)
 		}
-		return parseTimestamp(strings.TrimSpace(v.Text))
+		return parseTimestamp(strings.TrimSpace(v.Text), losAngeles)
 	case store.Date:
 		if from.Code == store.Timestamp {
-			y, m, d := v.Time().In(losAngeles).Date()
-			return intValue(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / 86400), nil
+			return dateOf(v.Time().In(losAngeles)), nil
 		}
+		return parseDate(strings.TrimSpace(v.Text))
 	}
 	out, err := store.ParseText(to, v.Text)
 	if err != nil {

@@ -2,58 +2,172 @@ package sql
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/cloudspannerecosystem/memefish/ast"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
-// compileColumns sets Compute of the columns of t that have a default or are generated.
-func compileColumns(t *store.Table) error {
+// compileColumns sets what of a table is computed: defaults, generated columns, checks. b is the schema around it.
+func (b *builder) compileColumns(t *store.Table) error {
+	uses := make([][]int, len(t.Columns))
 	for i := range t.Columns {
 		c := &t.Columns[i]
-		text, sc := c.Default, &scope{}
-		if c.Generated != "" {
-			text = c.Generated
-			sc.add(t.Name, tableColumns(t))
+		var err error
+		switch {
+		case c.Generated != "":
+			uses[i], err = b.compileGenerated(t, c)
+			c.Uses = uses[i]
+		case c.Default != "":
+			err = b.compileDefault(t, c)
 		}
-		if text == "" {
-			continue
-		}
-		tree, err := parseExpr(text)
 		if err != nil {
-			return invalid("Error parsing the expression of column %s.%s: %v", t.QualifiedName(), c.Name, err)
+			return err
 		}
-		compile := func(now time.Time) (*expr, error) {
-			x, err := (&compiler{env: Env{Now: now}, scope: sc, depth: maxQueryDepth + 1}).expr(tree)
-			if err != nil {
-				return nil, err
-			}
-			return coerce(x, c.Type)
-		}
-		x, err := compile(time.Time{})
-		if err != nil {
-			return failed("Error parsing the expression of column %s.%s: %v", t.QualifiedName(), c.Name, err)
-		}
-		if c.Generated != "" {
-			for j := range t.Columns {
-				if t.Columns[j].Generated != "" && usesColumn(text, t.Columns[j].Name) {
-					return unimplemented("a generated column that uses another: %s.%s uses %s", t.QualifiedName(), c.Name, t.Columns[j].Name)
-				}
-			}
-			c.Compute = func(r store.Row) (store.Value, error) {
-				return x.eval(&frame{ctx: context.Background(), row: r})
-			}
-			continue
-		}
-		c.Compute = func(store.Row) (store.Value, error) {
-			x, err := compile(time.Now())
-			if err != nil {
-				return store.Value{}, err
-			}
-			return x.eval(&frame{ctx: context.Background()})
+	}
+	order, err := computeOrder(t, uses)
+	if err != nil {
+		return err
+	}
+	t.ComputeOrder = order
+	for i := range t.Checks {
+		if err := b.compileCheck(t, &t.Checks[i]); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// rowExpr compiles an expression over a row of t, which must be pure and without sub-queries.
+func (b *builder) rowExpr(t *store.Table, what, text string) (*expr, error) {
+	tree, err := parseExpr(text)
+	if err != nil {
+		return nil, invalid("Error parsing the %s: %v", what, err)
+	}
+	if name := impure(tree); name != "" {
+		return nil, invalid("Error parsing the %s: %s is not allowed there, since its result changes", what, name)
+	}
+	sc := &scope{}
+	sc.add(t.Name, tableColumns(t))
+	x, err := (&compiler{env: Env{schema: b.Schema}, scope: sc, depth: maxQueryDepth + 1}).expr(tree)
+	if err != nil {
+		return nil, invalid("Error parsing the %s: %v", what, err)
+	}
+	return x, nil
+}
+
+// impure names a function in an expression whose result changes from call to call.
+func impure(e ast.Node) (name string) {
+	ast.Inspect(e, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			switch f := strings.ToUpper(pathName(n.Func)); f {
+			case "CURRENT_TIMESTAMP", "CURRENT_DATE", "GENERATE_UUID", "NEW_UUID", "PENDING_COMMIT_TIMESTAMP", "GET_NEXT_SEQUENCE_VALUE":
+				name = f
+			}
+		case *ast.Ident:
+			if strings.EqualFold(n.Name, "CURRENT_TIMESTAMP") || strings.EqualFold(n.Name, "CURRENT_DATE") {
+				name = n.Name
+			}
+		}
+		return true
+	})
+	return name
+}
+
+func (b *builder) compileGenerated(t *store.Table, c *store.Column) (uses []int, err error) {
+	what := "expression of generated column `" + t.QualifiedName() + "`.`" + c.Name + "`"
+	x, err := b.rowExpr(t, what, c.Generated)
+	if err != nil {
+		return nil, err
+	}
+	if x, err = coerce(x, c.Type); err != nil {
+		return nil, invalid("Error parsing the %s: %v", what, err)
+	}
+	c.Compute = func(r store.Row) (store.Value, error) {
+		return x.eval(&frame{ctx: context.Background(), row: r})
+	}
+	for i := range t.Columns {
+		if usesColumn(c.Generated, t.Columns[i].Name) {
+			uses = append(uses, i)
+		}
+	}
+	return uses, nil
+}
+
+func (b *builder) compileDefault(t *store.Table, c *store.Column) error {
+	what := "default of column `" + t.QualifiedName() + "`.`" + c.Name + "`"
+	tree, err := parseExpr(c.Default)
+	if err != nil {
+		return invalid("Error parsing the %s: %v", what, err)
+	}
+	schema := b.Schema
+	compile := func(now time.Time) (*expr, error) {
+		x, err := (&compiler{env: Env{Now: now, schema: schema, sequences: true}, scope: &scope{}, depth: maxQueryDepth + 1}).expr(tree)
+		if err != nil {
+			return nil, err
+		}
+		return coerce(x, c.Type)
+	}
+	if _, err := compile(time.Time{}); err != nil {
+		return invalid("Error parsing the %s: %v", what, err)
+	}
+	c.Compute = func(store.Row) (store.Value, error) {
+		x, err := compile(schema.Now())
+		if err != nil {
+			return store.Value{}, err
+		}
+		return x.eval(&frame{ctx: context.Background()})
+	}
+	return nil
+}
+
+func (b *builder) compileCheck(t *store.Table, c *store.Check) error {
+	what := "CHECK constraint `" + c.Name + "` of table `" + t.QualifiedName() + "`"
+	x, err := b.rowExpr(t, what, c.Text)
+	if err != nil {
+		return err
+	}
+	if x.typ != nil && x.typ.Code != store.Bool {
+		return invalid("Error parsing the %s: it must be a condition, not %s", what, TypeName(x.typ))
+	}
+	c.Holds = func(r store.Row) (store.Value, error) {
+		return x.eval(&frame{ctx: context.Background(), row: r})
+	}
+	return nil
+}
+
+// computeOrder sorts the generated columns so that each comes after those it uses.
+func computeOrder(t *store.Table, uses [][]int) ([]int, error) {
+	var order []int
+	state := make([]int, len(t.Columns)) // 0 new, 1 open, 2 done
+	var visit func(i int) error
+	visit = func(i int) error {
+		if t.Columns[i].Generated == "" || state[i] == 2 {
+			return nil
+		}
+		if state[i] == 1 {
+			return failed("generated column %s.%s uses itself, perhaps by way of others", t.QualifiedName(), t.Columns[i].Name)
+		}
+		state[i] = 1
+		for _, j := range uses[i] {
+			if err := visit(j); err != nil {
+				return err
+			}
+		}
+		state[i] = 2
+		order = append(order, i)
+		return nil
+	}
+	for i := range t.Columns {
+		if err := visit(i); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Clip(order), nil
 }
 
 func usesColumn(text, name string) bool {
@@ -62,4 +176,24 @@ func usesColumn(text, name string) bool {
 		return false
 	}
 	return mentions(tree, &store.Table{Columns: []store.Column{{Name: name}}}, "")
+}
+
+// nextSequenceValue is GET_NEXT_SEQUENCE_VALUE(SEQUENCE name).
+func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
+	if len(e.Args) != 1 {
+		return nil, invalid("GET_NEXT_SEQUENCE_VALUE takes SEQUENCE and a name")
+	}
+	arg, ok := e.Args[0].(*ast.SequenceArg)
+	if !ok {
+		return nil, invalid("GET_NEXT_SEQUENCE_VALUE takes SEQUENCE and a name, not %s", e.Args[0].SQL())
+	}
+	name := strings.ReplaceAll(arg.Expr.SQL(), "`", "")
+	seq := c.schema().Sequence(name)
+	if seq == nil {
+		return nil, invalid("Sequence not found: %s", name)
+	}
+	if !c.env.sequences {
+		return nil, invalid("GET_NEXT_SEQUENCE_VALUE can be used only in a read-write transaction: sequence %s", name)
+	}
+	return &expr{typ: int64Type, eval: func(*frame) (store.Value, error) { return intValue(seq.Next()), nil }}, nil
 }

@@ -16,6 +16,8 @@ type DDL struct {
 	tree ast.DDL
 	// ifNotExists belongs to CREATE CHANGE STREAM, whose form the parser does not know.
 	ifNotExists bool
+	// translate is set for the PostgreSQL dialect: it writes the statement in GoogleSQL, given the schema of the moment.
+	translate func(*store.Schema) (string, error)
 }
 
 var streamIfNotExists = regexp.MustCompile(`(?is)^(\s*CREATE\s+CHANGE\s+STREAM\s+)IF\s+NOT\s+EXISTS\s`)
@@ -42,12 +44,32 @@ type builder struct {
 	*store.Schema
 	at    int64
 	newID func() int64
+	text  string // of the statement
+}
+
+// source is an expression or query as the statement writes it.
+func (b *builder) source(n ast.Node) string {
+	if from, to := int(n.Pos()), int(n.End()); from >= 0 && from < to && to <= len(b.text) {
+		return b.text[from:to]
+	}
+	return n.SQL()
 }
 
 // Apply carries the statement out on a copy of s and returns the copy. at is the commit timestamp of the change in
 // microseconds since 1970, newID gives fresh object ids.
 func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schema, error) {
-	b := &builder{Schema: s.Clone(), at: at, newID: newID}
+	if d.translate != nil {
+		text, err := d.translate(s)
+		if err != nil {
+			return nil, err
+		}
+		g, err := ParseDDL(text)
+		if err != nil {
+			return nil, unimplemented("the PostgreSQL statement %s: %v", firstWords(d.text), err)
+		}
+		return g.Apply(s, at, newID)
+	}
+	b := &builder{Schema: s.Clone(), at: at, newID: newID, text: d.text}
 	var err error
 	switch t := d.tree.(type) {
 	case *ast.CreateSchema:
@@ -64,6 +86,20 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 		err = b.createIndex(t)
 	case *ast.DropIndex:
 		err = b.dropIndex(t)
+	case *ast.AlterIndex:
+		err = b.alterIndex(t)
+	case *ast.CreateView:
+		err = b.createView(t)
+	case *ast.DropView:
+		err = b.dropView(t)
+	case *ast.CreateSequence:
+		err = b.createSequence(t)
+	case *ast.AlterSequence:
+		err = b.alterSequence(t)
+	case *ast.DropSequence:
+		err = b.dropSequence(t)
+	case *ast.Analyze:
+		// There are no statistics to gather.
 	case *ast.CreateChangeStream:
 		err = b.createStream(t, d.ifNotExists)
 	case *ast.AlterChangeStream:
@@ -74,6 +110,9 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 		err = b.alterDatabase(t)
 	default:
 		err = unimplemented("the statement %s", firstWords(d.text))
+	}
+	if err == nil {
+		err = b.checkViews(d.text)
 	}
 	if err != nil {
 		return nil, err
@@ -131,7 +170,7 @@ func (b *builder) objectName(p *ast.Path) (schema, name string, err error) {
 
 // clash refuses a name that another object of any kind has.
 func (b *builder) clash(name string) error {
-	if b.Table(name) != nil || b.Index(name) != nil || b.Stream(name) != nil || containsFold(b.Namespaces, name) {
+	if b.Table(name) != nil || b.Index(name) != nil || b.Stream(name) != nil || b.View(name) != nil || b.Sequence(name) != nil || containsFold(b.Namespaces, name) {
 		return store.Errorf(codes.FailedPrecondition, "Duplicate name in schema: %s.", name)
 	}
 	return nil
@@ -168,10 +207,8 @@ func (b *builder) dropSchema(t *ast.DropSchema) error {
 		if !strings.EqualFold(n, t.Name.Name) {
 			continue
 		}
-		for _, tab := range b.Tables {
-			if strings.EqualFold(tab.Schema, n) {
-				return failed("cannot drop schema %s: it contains table %s", n, tab.QualifiedName())
-			}
+		if inside := b.contents(n); inside != "" {
+			return failed("cannot drop schema %s: it contains %s", n, inside)
 		}
 		b.Namespaces = append(b.Namespaces[:i:i], b.Namespaces[i+1:]...)
 		return nil
@@ -180,6 +217,26 @@ func (b *builder) dropSchema(t *ast.DropSchema) error {
 		return nil
 	}
 	return notFound("Schema not found: %s", t.Name.Name)
+}
+
+// contents names something in a named schema.
+func (b *builder) contents(schema string) string {
+	for _, t := range b.Tables {
+		if strings.EqualFold(t.Schema, schema) {
+			return "table " + t.QualifiedName()
+		}
+	}
+	for _, v := range b.Views {
+		if strings.EqualFold(v.Schema, schema) {
+			return "view " + v.QualifiedName()
+		}
+	}
+	for _, q := range b.Sequences {
+		if strings.EqualFold(q.Schema, schema) {
+			return "sequence " + q.QualifiedName()
+		}
+	}
+	return ""
 }
 
 func (b *builder) alterDatabase(t *ast.AlterDatabase) error {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
@@ -16,6 +17,7 @@ func (b *builder) alterTable(t *ast.AlterTable) error {
 	}
 	tab := *old
 	tab.Columns = slices.Clone(old.Columns)
+	tab.Checks = slices.Clone(old.Checks)
 	var err error
 	switch a := t.TableAlteration.(type) {
 	case nil:
@@ -31,36 +33,41 @@ func (b *builder) alterTable(t *ast.AlterTable) error {
 		err = b.alterColumn(&tab, a)
 	case *ast.SetOnDelete:
 		if tab.Parent == "" {
-			return failed("table %s is not interleaved in a parent, so it has no ON DELETE", tab.QualifiedName())
+			return invalid("table %s is not interleaved in a parent, so it has no ON DELETE", tab.QualifiedName())
 		}
 		tab.OnDeleteCascade = a.OnDelete == ast.OnDeleteCascade
 	case *ast.AddRowDeletionPolicy:
 		if tab.RowDeletion != "" {
-			return failed("table %s already has a row deletion policy", tab.QualifiedName())
+			return invalid("table %s already has a row deletion policy", tab.QualifiedName())
 		}
 		err = setRowDeletion(&tab, a.RowDeletionPolicy)
 	case *ast.ReplaceRowDeletionPolicy:
 		if tab.RowDeletion == "" {
-			return failed("table %s has no row deletion policy to replace", tab.QualifiedName())
+			return invalid("table %s has no row deletion policy to replace", tab.QualifiedName())
 		}
 		err = setRowDeletion(&tab, a.RowDeletionPolicy)
 	case *ast.DropRowDeletionPolicy:
 		if tab.RowDeletion == "" {
-			return failed("table %s has no row deletion policy to drop", tab.QualifiedName())
+			return invalid("table %s has no row deletion policy to drop", tab.QualifiedName())
 		}
 		tab.RowDeletion = ""
 	case *ast.AddTableConstraint:
-		err = addConstraint(&tab, a.TableConstraint)
+		err = b.addConstraint(&tab, a.TableConstraint)
+	case *ast.DropConstraint:
+		err = dropConstraint(&tab, a.Name.Name)
+	case *ast.RenameTo:
+		return b.renameTable(old, &tab, a)
 	default:
 		return unimplemented("ALTER TABLE %s %s", old.QualifiedName(), a.SQL())
 	}
 	if err != nil {
 		return err
 	}
-	if err := compileColumns(&tab); err != nil {
+	if err := b.compileColumns(&tab); err != nil {
 		return err
 	}
 	b.replaceTable(old, &tab)
+	b.dropManaged()
 	return b.checkWatchLimits()
 }
 
@@ -77,11 +84,11 @@ func (b *builder) alterAdd(tab *store.Table, c *ast.ColumnDef) error {
 		return err
 	}
 	col := &tab.Columns[len(tab.Columns)-1]
-	if col.Generated != "" {
-		return unimplemented("adding the stored generated column %s to the existing table %s", col.Name, tab.QualifiedName())
+	if col.Identity != "" {
+		return unimplemented("adding the identity column %s to the existing table %s", col.Name, tab.QualifiedName())
 	}
 	if col.Default != "" {
-		if err := compileColumns(tab); err != nil {
+		if err := b.compileColumns(tab); err != nil {
 			return err
 		}
 		v, err := col.Compute(nil)
@@ -89,8 +96,9 @@ func (b *builder) alterAdd(tab *store.Table, c *ast.ColumnDef) error {
 			return err
 		}
 		col.Backfill = v
-	} else if col.NotNull {
-		return failed("Cannot add NOT NULL column %s.%s to existing table %s.", tab.QualifiedName(), col.Name, tab.QualifiedName())
+	} else if col.NotNull && col.Generated == "" {
+		// Spanner's own code for it, not the embedded Spanner's want of it.
+		return store.Errorf(codes.Unimplemented, "Cannot add NOT NULL column %s.%s to existing table %s.", tab.QualifiedName(), col.Name, tab.QualifiedName())
 	}
 	return nil
 }
@@ -101,7 +109,7 @@ func (b *builder) alterDrop(old, tab *store.Table, name string) error {
 		return notFound("Column not found in table %s: %s", tab.QualifiedName(), name)
 	}
 	if tab.IsKey(i) {
-		return failed("Cannot drop key column %s from table %s.", name, tab.QualifiedName())
+		return invalid("Cannot drop key column %s from table %s.", name, tab.QualifiedName())
 	}
 	for _, x := range b.IndexesOf(tab) {
 		uses := slices.Contains(x.Storing, i)
@@ -120,13 +128,16 @@ func (b *builder) alterDrop(old, tab *store.Table, name string) error {
 		}
 	}
 	if strings.HasPrefix(strings.ToLower(strings.ReplaceAll(tab.RowDeletion, "`", "")), "older_than("+strings.ToLower(name)+",") {
-		return failed("Cannot drop column %s.%s: the table's row deletion policy uses it", tab.QualifiedName(), name)
+		return invalid("Cannot drop column %s.%s: the table's row deletion policy uses it", tab.QualifiedName(), name)
+	}
+	if c := b.usedByConstraint(tab, name); c != "" {
+		return failed("Cannot drop column %s from table %s because it is used by constraint %s.", name, tab.QualifiedName(), c)
 	}
 	tab.Columns = slices.Delete(tab.Columns, i, i+1)
 	tab.Key = slices.Clone(tab.Key)
 	shiftKey(tab.Key, i)
 	// A generated column that used the dropped one no longer compiles, and so refuses the drop.
-	if err := compileColumns(tab); err != nil {
+	if err := b.compileColumns(tab); err != nil {
 		return failed("Cannot drop column %s from table %s: another column depends on it: %v", name, tab.QualifiedName(), err)
 	}
 	for j, x := range b.Indexes {
@@ -146,6 +157,12 @@ func (b *builder) alterDrop(old, tab *store.Table, name string) error {
 	}
 	b.replaceTable(old, tab)
 	return nil
+}
+
+// sameExpr reports whether an expression is the one that a text writes.
+func sameExpr(e ast.Expr, text string) bool {
+	tree, err := parseExpr(text)
+	return err == nil && tree.SQL() == e.SQL()
 }
 
 func shiftKey(key []store.KeyPart, dropped int) {
@@ -170,31 +187,46 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 		if err != nil {
 			return err
 		}
-		if x.GeneratedExpr != nil || c.Generated != "" {
-			return unimplemented("altering the generated column %s.%s", tab.QualifiedName(), c.Name)
+		if b.Postgres {
+			typ = pgType(typ)
+		}
+		if (x.GeneratedExpr != nil) != (c.Generated != "") || x.GeneratedExpr != nil && !sameExpr(x.GeneratedExpr.Expr, c.Generated) {
+			return failed("Cannot change the expression of generated column %s.%s, nor make a column generated or ordinary.", tab.QualifiedName(), c.Name)
 		}
 		isKey := tab.IsKey(i)
 		if !sameType(typ, c.Type) {
 			text := func(t *store.Type) bool { return t.Code == store.String || t.Code == store.Bytes }
 			if !text(typ) || !text(c.Type) || isKey {
-				return failed("Cannot change type of column %s.%s from %s to %s.", tab.QualifiedName(), c.Name, TypeName(c.Type), TypeName(typ))
+				return invalid("Cannot change type of column %s.%s from %s to %s.", tab.QualifiedName(), c.Name, TypeName(c.Type), TypeName(typ))
 			}
 		}
 		if isKey && c.NotNull != x.NotNull {
 			return failed("Cannot change the nullness of key column %s.%s.", tab.QualifiedName(), c.Name)
 		}
+		for _, ix := range b.IndexesOf(tab) {
+			if c.NotNull != x.NotNull && !ix.NullFiltered && slices.ContainsFunc(ix.Key, func(k store.KeyPart) bool { return k.Column == i }) {
+				return failed("Changing NOT NULL constraints on column %s is not allowed because it affects index %s.", c.Name, ix.QualifiedName())
+			}
+		}
 		c.Type, c.MaxLength, c.NotNull = typ, n, x.NotNull
-		c.Default, c.Compute = "", nil
+		if c.Identity == "" && c.Generated == "" {
+			c.Default, c.Compute = "", nil
+		}
 		if x.DefaultExpr != nil {
-			c.Default = x.DefaultExpr.Expr.SQL()
+			c.Default = b.source(x.DefaultExpr.Expr)
 		}
 	case *ast.AlterColumnSetOptions:
 		return setColumnOptions(c, tab.QualifiedName(), x.Options)
+	case *ast.AlterColumnAlterIdentity:
+		return unimplemented("ALTER COLUMN %s %s", c.Name, x.SQL())
 	case *ast.AlterColumnSetDefault:
+		if c.Identity != "" {
+			return failed("identity column %s.%s cannot have a default", tab.QualifiedName(), c.Name)
+		}
 		if c.Generated != "" {
 			return failed("generated column %s.%s cannot have a default", tab.QualifiedName(), c.Name)
 		}
-		c.Default = x.DefaultExpr.Expr.SQL()
+		c.Default = b.source(x.DefaultExpr.Expr)
 	case *ast.AlterColumnDropDefault:
 		c.Default, c.Compute = "", nil
 	default:
@@ -223,14 +255,14 @@ func (b *builder) createIndex(t *ast.CreateIndex) error {
 		return notFound("Table not found: %s", pathName(t.TableName))
 	}
 	x := &store.Index{ID: b.newID(), Schema: schema, Name: name, Table: tab.QualifiedName(), Unique: t.Unique, NullFiltered: t.NullFiltered}
-	if x.Key, err = keyParts(tab, t.Keys, "key of index "+full); err != nil {
+	if x.Key, err = keyParts(tab, t.Keys, "key of index "+full, codes.FailedPrecondition); err != nil {
 		return err
 	}
 	if t.Storing != nil {
 		for _, c := range t.Storing.Columns {
-			i := tab.ColumnIndex(c.Name)
-			if i < 0 {
-				return notFound("Column not found in table %s: %s", tab.QualifiedName(), c.Name)
+			i, err := storable(tab, x, c.Name)
+			if err != nil {
+				return err
 			}
 			x.Storing = append(x.Storing, i)
 		}
@@ -246,9 +278,98 @@ func (b *builder) createIndex(t *ast.CreateIndex) error {
 	return nil
 }
 
+// storable finds a column for STORING.
+func storable(tab *store.Table, x *store.Index, name string) (int, error) {
+	i := tab.ColumnIndex(name)
+	switch {
+	case i < 0:
+		return 0, invalid("index %s stores column %s.%s, which does not exist", x.QualifiedName(), tab.QualifiedName(), name)
+	case slices.ContainsFunc(x.Key, func(k store.KeyPart) bool { return k.Column == i }):
+		return 0, invalid("index %s cannot store its key column %s", x.QualifiedName(), name)
+	case tab.IsKey(i), slices.Contains(x.Storing, i):
+		return 0, failed("index %s stores column %s already", x.QualifiedName(), name)
+	}
+	return i, nil
+}
+
+func (b *builder) alterIndex(t *ast.AlterIndex) error {
+	old := b.Index(pathName(t.Name))
+	if old == nil || old.Managed {
+		return notFound("Index not found: %s", pathName(t.Name))
+	}
+	x := *old
+	tab := b.Table(x.Table)
+	switch a := t.IndexAlteration.(type) {
+	case *ast.AddStoredColumn:
+		i, err := storable(tab, &x, a.Name.Name)
+		if err != nil {
+			return err
+		}
+		x.Storing = append(slices.Clone(x.Storing), i)
+	case *ast.DropStoredColumn:
+		at := slices.Index(x.Storing, tab.ColumnIndex(a.Name.Name))
+		if at < 0 {
+			return failed("index %s does not store column %s", x.QualifiedName(), a.Name.Name)
+		}
+		x.Storing = slices.Delete(slices.Clone(x.Storing), at, at+1)
+	default:
+		return unimplemented("ALTER INDEX %s %s", x.QualifiedName(), a.SQL())
+	}
+	b.Indexes[slices.Index(b.Indexes, old)] = &x
+	return nil
+}
+
+// renameTable gives a table another name in its schema, and tells everything that names it.
+func (b *builder) renameTable(old, tab *store.Table, a *ast.RenameTo) error {
+	if a.AddSynonym != nil {
+		return unimplemented("ALTER TABLE %s RENAME TO with ADD SYNONYM", old.QualifiedName())
+	}
+	was := old.QualifiedName()
+	tab.Name = a.Name.Name
+	if err := b.clash(tab.QualifiedName()); err != nil {
+		return err
+	}
+	for _, s := range b.Streams {
+		for _, w := range s.Watch {
+			if strings.EqualFold(w.Table, was) {
+				return failed("Cannot rename table %s: change stream %s tracks it by name", was, s.Name)
+			}
+		}
+	}
+	b.replaceTable(old, tab)
+	for i, t := range b.Tables {
+		if strings.EqualFold(t.Parent, was) || slices.ContainsFunc(t.ForeignKeys, func(f store.ForeignKey) bool { return strings.EqualFold(f.RefTable, was) }) {
+			n := *t
+			if strings.EqualFold(n.Parent, was) {
+				n.Parent = tab.QualifiedName()
+			}
+			n.ForeignKeys = slices.Clone(t.ForeignKeys)
+			for j := range n.ForeignKeys {
+				if strings.EqualFold(n.ForeignKeys[j].RefTable, was) {
+					n.ForeignKeys[j].RefTable = tab.QualifiedName()
+				}
+			}
+			b.Tables[i] = &n
+		}
+	}
+	for i, x := range b.Indexes {
+		if strings.EqualFold(x.Table, was) || strings.EqualFold(x.InterleaveIn, was) {
+			n := *x
+			if strings.EqualFold(n.Table, was) {
+				n.Table = tab.QualifiedName()
+			}
+			if strings.EqualFold(n.InterleaveIn, was) {
+				n.InterleaveIn = tab.QualifiedName()
+			}
+			b.Indexes[i] = &n
+		}
+	}
+	return nil
+}
+
 func (b *builder) dropIndex(t *ast.DropIndex) error {
 	x := b.Index(pathName(t.Name))
-	if x == nil {
+	if x == nil || x.Managed {
 		if t.IfExists {
 			return nil
 		}

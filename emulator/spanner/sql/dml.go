@@ -2,6 +2,8 @@ package sql
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
 
@@ -20,7 +22,14 @@ type DMLResult struct {
 // Execute runs a DML statement in a transaction, on its snapshot and earlier writes: wholly, or on an error not at all.
 // env.Reader must be the transaction.
 func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLResult, error) {
+	if err := txn.Err(); err != nil {
+		return nil, err
+	}
+	env.sequences = true
 	c := &compiler{env: env, scope: &scope{}}
+	if err := checkHints(hintOf(s.tree), statementHints); err != nil {
+		return nil, err
+	}
 	switch e := s.tree.(type) {
 	case *ast.Insert:
 		return c.insert(ctx, txn, e)
@@ -32,8 +41,24 @@ func (s *Statement) Execute(ctx context.Context, txn *store.Txn, env Env) (*DMLR
 	return nil, unimplemented("the statement %s", firstWords(s.text))
 }
 
+func hintOf(tree ast.Statement) *ast.Hint {
+	switch e := tree.(type) {
+	case *ast.Insert:
+		return e.Hint
+	case *ast.Update:
+		return e.Hint
+	case *ast.Delete:
+		return e.Hint
+	}
+	return nil
+}
+
 func (c *compiler) target(p *ast.Path) (*store.Table, error) {
-	t := c.env.Reader.Schema().Table(pathName(p))
+	name := pathName(p)
+	if c.postgres() {
+		name = strings.TrimPrefix(name, "public.")
+	}
+	t := c.schema().Table(name)
 	if t == nil {
 		return nil, invalid("Table not found: %s", pathName(p))
 	}
@@ -47,7 +72,7 @@ func (c *compiler) assigned(t *store.Table, col int, d *ast.DefaultExpr) (*expr,
 		return nil, invalid("Cannot write to generated column %s.%s", t.QualifiedName(), column.Name)
 	}
 	if d.Default {
-		if column.Default == "" {
+		if !column.HasDefault() {
 			return constant(column.Type, store.Value{}), nil
 		}
 		return &expr{typ: column.Type, eval: func(*frame) (store.Value, error) { return column.Compute(nil) }}, nil
@@ -98,17 +123,39 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 	if err != nil {
 		return nil, err
 	}
+	if e.Hint != nil && e.TableHint != nil {
+		if err := checkHints(e.TableHint, tableHints); err != nil {
+			return nil, err
+		}
+	}
+	cols, rows, keys, err := keyed(t, cols, rows)
+	if err != nil {
+		return nil, err
+	}
 	op := store.InsertRow
 	switch e.InsertOrType {
 	case "":
 	case ast.InsertOrTypeUpdate:
 		op = store.InsertOrUpdateRow
+		if k := repeated(keys); k >= 0 {
+			return nil, invalid("INSERT OR UPDATE cannot affect a row of table %s a second time: row %d of the statement has the primary key of an earlier one", t.QualifiedName(), k+1)
+		}
 	case ast.InsertOrTypeIgnore:
-		if rows, err = absentRows(txn, t, cols, rows); err != nil {
+		if rows, keys, err = absentRows(txn, t, rows, keys); err != nil {
 			return nil, err
 		}
 	default:
 		return nil, unimplemented("INSERT OR %s", e.InsertOrType)
+	}
+	existed := make([]bool, len(rows))
+	if op == store.InsertOrUpdateRow {
+		for i, k := range keys {
+			have, err := txn.Get(t, k)
+			if err != nil {
+				return nil, err
+			}
+			existed[i] = have != nil
+		}
 	}
 	if err := txn.Apply(store.Mutation{Op: op, Table: t, Columns: cols, Rows: rows}); err != nil {
 		return nil, err
@@ -118,21 +165,18 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 		return res, nil
 	}
 	written := make([]store.Row, len(rows))
-	for i, r := range rows {
-		full := make(store.Row, len(t.Columns))
-		for j, col := range cols {
-			full[col] = r[j]
-		}
-		for _, k := range t.Key {
-			if !seen[k.Column] && len(names) > 0 {
-				return nil, unimplemented("THEN RETURN of an INSERT whose key columns are computed")
-			}
-		}
-		if written[i], err = txn.Get(t, t.KeyOf(full)); err != nil {
+	for i, k := range keys {
+		if written[i], err = txn.Get(t, k); err != nil {
 			return nil, err
 		}
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, written, res)
+	action := func(i int) string {
+		if existed[i] {
+			return "UPDATE"
+		}
+		return "INSERT"
+	}
+	return res, c.returned(ctx, t, t.Name, action, e.ThenReturn, written, res)
 }
 
 // inputRows evaluates the values of an INSERT.
@@ -191,26 +235,65 @@ func (c *compiler) inputRows(ctx context.Context, t *store.Table, cols []int, in
 	return nil, unimplemented("the INSERT input %s", in.SQL())
 }
 
-// absentRows drops the rows whose keys exist, or come twice.
-func absentRows(txn *store.Txn, t *store.Table, cols []int, rows []store.Row) ([]store.Row, error) {
-	seen := map[store.Key]bool{}
-	var out []store.Row
-	for _, r := range rows {
+// keyed adds the key columns that an INSERT leaves to their defaults, and returns the primary keys of its rows.
+func keyed(t *store.Table, cols []int, rows []store.Row) ([]int, []store.Row, []store.Key, error) {
+	for _, part := range t.Key {
+		c := &t.Columns[part.Column]
+		if !c.HasDefault() || slices.Contains(cols, part.Column) {
+			continue
+		}
+		cols = append(slices.Clone(cols), part.Column)
+		for i := range rows {
+			v, err := c.Compute(nil)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			rows[i] = append(rows[i], v)
+		}
+	}
+	keys := make([]store.Key, len(rows))
+	for i, r := range rows {
 		full := make(store.Row, len(t.Columns))
 		for j, col := range cols {
 			full[col] = r[j]
 		}
-		k := t.KeyOf(full)
+		k, err := t.ComputedKey(full)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		keys[i] = k
+	}
+	return cols, rows, keys, nil
+}
+
+// repeated is the index of the first key that came before, or -1.
+func repeated(keys []store.Key) int {
+	seen := map[store.Key]bool{}
+	for i, k := range keys {
+		if seen[k] {
+			return i
+		}
+		seen[k] = true
+	}
+	return -1
+}
+
+// absentRows drops the rows whose keys exist, or come twice.
+func absentRows(txn *store.Txn, t *store.Table, rows []store.Row, keys []store.Key) ([]store.Row, []store.Key, error) {
+	seen := map[store.Key]bool{}
+	var outRows []store.Row
+	var outKeys []store.Key
+	for i, k := range keys {
 		have, err := txn.Get(t, k)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if have == nil && !seen[k] {
 			seen[k] = true
-			out = append(out, r)
+			outRows, outKeys = append(outRows, rows[i]), append(outKeys, k)
 		}
 	}
-	return out, nil
+	return outRows, outKeys, nil
 }
 
 // matching reads the rows that a WHERE clause selects.
@@ -249,12 +332,16 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 	if err != nil {
 		return nil, err
 	}
-	cols := make([]int, len(t.Key))
-	values := make([]*expr, len(t.Key))
-	for i, k := range t.Key {
-		cols[i] = k.Column
-		values[i] = slotExpr(k.Column, t.Columns[k.Column].Type, 0)
+	// The key goes with the row: its columns, or what the generated ones are computed from.
+	var cols []int
+	var values []*expr
+	for i := range t.Columns {
+		if col := &t.Columns[i]; col.Generated == "" && (t.IsKey(i) || t.KeyUses(i)) {
+			cols = append(cols, i)
+			values = append(values, slotExpr(i, col.Type, 0))
+		}
 	}
+	keyColumns := len(cols)
 	for _, it := range e.Updates {
 		set, ok := it.(*ast.UpdateItemSetValue)
 		if !ok {
@@ -268,8 +355,8 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 		if col < 0 {
 			return nil, invalid("Unrecognized name: %s", name)
 		}
-		for _, have := range cols {
-			if have == col && t.IsKey(col) {
+		for i, have := range cols {
+			if have == col && i < keyColumns {
 				return nil, invalid("Cannot UPDATE value on non-writable column: %s, which is part of the primary key", name)
 			}
 			if have == col {
@@ -299,12 +386,13 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 	if e.ThenReturn == nil {
 		return res, nil
 	}
+	update := func(int) string { return "UPDATE" }
 	for i, r := range rows {
 		if rows[i], err = txn.Get(t, t.KeyOf(r)); err != nil {
 			return nil, err
 		}
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+	return res, c.returned(ctx, t, aliasOf(e.As, t.Name), update, e.ThenReturn, rows, res)
 }
 
 func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*DMLResult, error) {
@@ -327,16 +415,13 @@ func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*
 	if e.ThenReturn == nil {
 		return res, nil
 	}
-	return res, c.returned(ctx, t, e.ThenReturn, rows, res)
+	return res, c.returned(ctx, t, aliasOf(e.As, t.Name), func(int) string { return "DELETE" }, e.ThenReturn, rows, res)
 }
 
-// returned evaluates THEN RETURN over the rows that were written or deleted.
-func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
-	if tr.WithAction != nil {
-		return unimplemented("WITH ACTION")
-	}
+// returned evaluates THEN RETURN over the rows that were written or deleted. action says what happened to row i.
+func (c *compiler) returned(ctx context.Context, t *store.Table, alias string, action func(i int) string, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
 	s := &scope{}
-	s.add(t.Name, tableColumns(t))
+	s.add(alias, tableColumns(t))
 	rc := c.in(s)
 	list, err := rc.expand(tr.Items)
 	if err != nil {
@@ -350,7 +435,14 @@ func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenRet
 		}
 		res.Columns = append(res.Columns, store.Field{Name: list[i].name, Type: list[i].expr.typ})
 	}
-	for _, r := range rows {
+	if tr.WithAction != nil {
+		name := "ACTION"
+		if tr.WithAction.Alias != nil {
+			name = tr.WithAction.Alias.Alias.Name
+		}
+		res.Columns = append(res.Columns, store.Field{Name: name, Type: stringType})
+	}
+	for n, r := range rows {
 		out := make(store.Row, len(list))
 		for i := range list {
 			if out[i], err = list[i].expr.eval(&frame{ctx: ctx, row: r}); err != nil {
@@ -359,6 +451,9 @@ func (c *compiler) returned(ctx context.Context, t *store.Table, tr *ast.ThenRet
 			if out[i].IsPendingCommitTimestamp() && list[i].expr.typ.Code == store.Timestamp {
 				return invalid("THEN RETURN cannot return the pending commit timestamp of column %s", list[i].name)
 			}
+		}
+		if tr.WithAction != nil {
+			out = append(out, textValue(action(n)))
 		}
 		res.Rows = append(res.Rows, out)
 	}

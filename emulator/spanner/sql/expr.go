@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"errors"
 	"strconv"
 	"strings"
 
@@ -65,7 +64,7 @@ func (c *compiler) expr(e ast.Expr) (*expr, error) {
 	case *ast.StringLiteral:
 		return literal(stringType, textValue(e.Value)), nil
 	case *ast.BytesLiteral:
-		return constant(bytesType, textValue(string(e.Value))), nil
+		return literal(bytesType, textValue(string(e.Value))), nil
 	case *ast.DateLiteral:
 		return typedLiteral(dateType, e.Value)
 	case *ast.TimestampLiteral:
@@ -73,6 +72,9 @@ func (c *compiler) expr(e ast.Expr) (*expr, error) {
 	case *ast.NumericLiteral:
 		return typedLiteral(numericType, e.Value)
 	case *ast.JSONLiteral:
+		if err := exactNumbers(e.Value.Value); err != nil {
+			return nil, invalid("Invalid JSON literal: %v", err)
+		}
 		return typedLiteral(jsonType, e.Value)
 	case *ast.Param:
 		return c.param(e.Name)
@@ -122,6 +124,16 @@ func (c *compiler) expr(e ast.Expr) (*expr, error) {
 		return nil, invalid("Aggregate function COUNT(*) not allowed here")
 	case *ast.ArrayLiteral:
 		return c.array(e)
+	case *ast.TupleStructLiteral:
+		return c.structLiteral(e.Values, nil, nil)
+	case *ast.TypedStructLiteral:
+		return c.typedStruct(e)
+	case *ast.TypelessStructLiteral:
+		return c.typelessStruct(e)
+	case *ast.ExtractExpr:
+		return c.extract(e)
+	case *ast.WithExpr:
+		return c.with(e)
 	case *ast.ScalarSubQuery, *ast.ArraySubQuery, *ast.ExistsSubQuery:
 		return c.subQuery(e)
 	case *ast.IndexExpr:
@@ -166,44 +178,108 @@ func (c *compiler) param(name string) (*expr, error) {
 		return nil, invalid("No parameter found for binding: %s", name)
 	}
 	x := constant(p.Type, p.Value)
-	x.literal = p.Untyped
+	x.untyped = p.Untyped && p.Type != nil
 	return x, nil
 }
 
-func (c *compiler) column(rel, name string, at ast.Node) (*expr, error) {
+// lookup resolves a column name, or relation.column. It returns nil if there is none.
+func (c *compiler) lookup(rel, name string) (*expr, error) {
 	slot, typ, up, ok, err := c.scope.find(rel, name)
-	if err != nil {
+	if err != nil || !ok {
 		return nil, err
 	}
-	if !ok {
-		return nil, invalid("Unrecognized name: %s", at.SQL())
-	}
 	if c.grouping != nil && up == 0 {
-		return nil, invalid("%s is neither grouped nor aggregated", at.SQL())
+		return nil, invalid("%s is neither grouped nor aggregated", name)
 	}
-	return slotExpr(slot, typ, up), nil
+	return c.slotAt(slot, typ, up), nil
 }
 
-func (c *compiler) path(p *ast.Path) (*expr, error) {
-	switch len(p.Idents) {
-	case 1:
-		return c.column("", p.Idents[0].Name, p)
-	case 2:
-		if _, _, _, ok, _ := c.scope.find("", p.Idents[0].Name); ok {
-			x, err := c.column("", p.Idents[0].Name, p)
-			if err == nil && x.typ != nil && x.typ.Code == store.Struct {
-				return field(x, p.Idents[1].Name)
+// slotAt is the slot of a row up levels outside; what lies in between depends on that row then.
+func (c *compiler) slotAt(slot int, typ *store.Type, up int) *expr {
+	for s, i := c.scope, 0; i < up; s, i = s.parent, i+1 {
+		s.dependsOutside()
+	}
+	return slotExpr(slot, typ, up)
+}
+
+func (c *compiler) column(rel, name string, at ast.Node) (*expr, error) {
+	if rel == "" {
+		for _, it := range c.aliases {
+			if it.tree != nil && strings.EqualFold(it.name, name) && it.expr != nil {
+				return it.expr, nil
 			}
 		}
-		return c.column(p.Idents[0].Name, p.Idents[1].Name, p)
-	case 3:
-		x, err := c.column(p.Idents[0].Name, p.Idents[1].Name, p)
-		if err != nil {
+	}
+	x, err := c.lookup(rel, name)
+	if x != nil || err != nil {
+		return x, err
+	}
+	if rel == "" {
+		if x, err := c.wholeRow(name); x != nil || err != nil {
+			return x, err
+		}
+		if strings.EqualFold(name, "CURRENT_TIMESTAMP") || strings.EqualFold(name, "CURRENT_DATE") {
+			name = strings.ToUpper(name)
+			return c.apply(name, functions[name], nil)
+		}
+	}
+	return nil, invalid("Unrecognized name: %s%s", at.SQL(), position(at))
+}
+
+// wholeRow is the row of a relation as a STRUCT, where a name is that of a relation.
+func (c *compiler) wholeRow(name string) (*expr, error) {
+	up := 0
+	for s := c.scope; s != nil; s, up = s.parent, up+1 {
+		for _, r := range s.relations {
+			if !strings.EqualFold(r.name, name) || len(r.columns) == 0 {
+				continue
+			}
+			if c.grouping != nil && up == 0 {
+				return nil, invalid("%s is neither grouped nor aggregated", name)
+			}
+			t := &store.Type{Code: store.Struct}
+			var parts []*expr
+			for i, col := range r.columns {
+				if !col.hidden {
+					t.Fields = append(t.Fields, store.Field{Name: col.name, Type: col.typ})
+					parts = append(parts, c.slotAt(r.offset+i, col.typ, up))
+				}
+			}
+			x := composed(t, parts)
+			x.parts = nil
+			return x, nil
+		}
+	}
+	return nil, nil
+}
+
+// path resolves a.b.c: a column and fields in it, or a relation, its column and fields in that.
+func (c *compiler) path(p *ast.Path) (*expr, error) {
+	rest := p.Idents[1:]
+	var x *expr
+	var err error
+	if len(rest) > 0 { // a relation hides a column of its name
+		if x, err = c.lookup(p.Idents[0].Name, rest[0].Name); err != nil {
 			return nil, err
 		}
-		return field(x, p.Idents[2].Name)
 	}
-	return nil, unimplemented("the path %s", p.SQL())
+	if x != nil {
+		rest = rest[1:]
+	} else if x, err = c.lookup("", p.Idents[0].Name); err != nil {
+		return nil, err
+	}
+	if x == nil {
+		if len(p.Idents) == 1 {
+			return c.column("", p.Idents[0].Name, p)
+		}
+		return nil, invalid("Unrecognized name: %s%s", p.SQL(), position(p))
+	}
+	for _, id := range rest {
+		if x, err = field(x, id.Name); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
 }
 
 func (c *compiler) selector(e *ast.SelectorExpr) (*expr, error) {
@@ -215,6 +291,9 @@ func (c *compiler) selector(e *ast.SelectorExpr) (*expr, error) {
 }
 
 func field(x *expr, name string) (*expr, error) {
+	if x.typ != nil && x.typ.Code == store.JSON {
+		return jsonStep(x, literal(stringType, textValue(name))), nil
+	}
 	if x.typ == nil || x.typ.Code != store.Struct {
 		return nil, invalid("Cannot access field %s on a value with type %s", name, TypeName(x.typ))
 	}
@@ -250,7 +329,15 @@ func (c *compiler) array(e *ast.ArrayLiteral) (*expr, error) {
 			return nil, err
 		}
 	}
+	if elem != nil && elem.Code == store.Array {
+		return nil, invalid("Cannot construct array with element type %s because nested arrays are not supported", TypeName(elem))
+	}
+	soft := e.Type == nil
 	for i := range items {
+		soft = soft && (items[i].literal || items[i].typ == nil)
+		if e.Type == nil && elem != nil {
+			continue // kept as they are, so that the array can still be coerced part by part
+		}
 		if items[i], err = coerce(items[i], elem); err != nil {
 			return nil, err
 		}
@@ -258,17 +345,18 @@ func (c *compiler) array(e *ast.ArrayLiteral) (*expr, error) {
 	if elem == nil {
 		elem = int64Type
 	}
-	return derived(&store.Type{Code: store.Array, Elem: elem}, func(f *frame) (store.Value, error) {
-		list := make([]store.Value, len(items))
-		for i, it := range items {
-			v, err := it.eval(f)
-			if err != nil {
-				return store.Value{}, err
-			}
-			list[i] = v
+	whole := make([]*expr, len(items))
+	for i := range items {
+		if whole[i], err = coerce(items[i], elem); err != nil {
+			return nil, err
 		}
-		return store.Value{Valid: true, List: list}, nil
-	}, items...), nil
+	}
+	x := composed(&store.Type{Code: store.Array, Elem: elem}, whole)
+	if x.parts = items; e.Type != nil {
+		x.parts = whole
+	}
+	x.literal = soft
+	return x, nil
 }
 
 func (c *compiler) exprs(list []ast.Expr) ([]*expr, error) {
@@ -284,20 +372,37 @@ func (c *compiler) exprs(list []ast.Expr) ([]*expr, error) {
 }
 
 func (c *compiler) index(e *ast.IndexExpr) (*expr, error) {
-	k, ok := e.Index.(*ast.SubscriptSpecifierKeyword)
-	if !ok {
-		return nil, unimplemented("the subscript %s", e.SQL())
-	}
 	x, err := c.expr(e.Expr)
 	if err != nil {
 		return nil, err
+	}
+	if x.typ != nil && x.typ.Code == store.JSON {
+		arg, ok := e.Index.(*ast.ExprArg)
+		if !ok {
+			return nil, invalid("a subscript of JSON is a name or an index, not %s", e.Index.SQL())
+		}
+		by, err := c.expr(arg.Expr)
+		if err != nil {
+			return nil, err
+		}
+		if by.typ == nil || by.typ.Code != store.Int64 && by.typ.Code != store.String {
+			return nil, invalid("a subscript of JSON is a STRING or an INT64, not %s", TypeName(by.typ))
+		}
+		return jsonStep(x, by), nil
+	}
+	k, ok := e.Index.(*ast.SubscriptSpecifierKeyword)
+	if !ok {
+		return nil, invalid("Array element access with array[position] is not supported. Use array[OFFSET(zero_based_offset)] or array[ORDINAL(one_based_ordinal)]")
 	}
 	i, err := c.expr(k.Expr)
 	if err != nil {
 		return nil, err
 	}
-	if x.typ == nil || x.typ.Code != store.Array || i.typ == nil || i.typ.Code != store.Int64 {
-		return nil, invalid("a subscript needs an array and an INT64, not %s and %s", TypeName(x.typ), TypeName(i.typ))
+	if i, err = coerce(i, int64Type); err != nil {
+		return nil, err
+	}
+	if x.typ == nil || x.typ.Code != store.Array {
+		return nil, invalid("a subscript needs an array, not %s", TypeName(x.typ))
 	}
 	base := int64(0)
 	if k.Keyword == ast.PositionKeywordOrdinal || k.Keyword == ast.PositionKeywordSafeOrdinal {
@@ -375,63 +480,5 @@ func (c *compiler) caseExpr(e *ast.CaseExpr) (*expr, error) {
 			}
 		}
 		return other.eval(f)
-	}}, nil
-}
-
-func (c *compiler) subQuery(e ast.Expr) (*expr, error) {
-	if c.depth > maxQueryDepth {
-		return nil, invalid("sub-queries are nested deeper than %d levels", maxQueryDepth)
-	}
-	var tree ast.QueryExpr
-	switch e := e.(type) {
-	case *ast.ScalarSubQuery:
-		tree = e.Query
-	case *ast.ArraySubQuery:
-		tree = e.Query
-	case *ast.ExistsSubQuery:
-		tree = e.Query
-	}
-	q, err := c.inner().query(tree)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := e.(*ast.ExistsSubQuery); ok {
-		return &expr{typ: boolType, eval: func(f *frame) (store.Value, error) {
-			found, enough := false, stop()
-			err := q.run(&frame{ctx: f.ctx, outer: f}, func([]store.Value) error {
-				found = true
-				return enough
-			})
-			if errors.Is(err, enough) {
-				err = nil
-			}
-			return boolValue(found), err
-		}}, nil
-	}
-	if len(q.columns) != 1 {
-		return nil, invalid("a sub-query in an expression must have one column, not %d", len(q.columns))
-	}
-	typ := q.columns[0].Type
-	if _, ok := e.(*ast.ArraySubQuery); ok {
-		return &expr{typ: &store.Type{Code: store.Array, Elem: typ}, eval: func(f *frame) (store.Value, error) {
-			out := store.Value{Valid: true}
-			err := q.run(&frame{ctx: f.ctx, outer: f}, func(r []store.Value) error {
-				out.List = append(out.List, r[0])
-				return nil
-			})
-			return out, err
-		}}, nil
-	}
-	return &expr{typ: typ, eval: func(f *frame) (store.Value, error) {
-		var out store.Value
-		n := 0
-		err := q.run(&frame{ctx: f.ctx, outer: f}, func(r []store.Value) error {
-			if n++; n > 1 {
-				return invalid("A scalar subquery returned more than one row")
-			}
-			out = r[0]
-			return nil
-		})
-		return out, err
 	}}, nil
 }

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"math/rand/v2"
 	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
@@ -22,28 +23,29 @@ func (s sourceFunc) run(f *frame, next func() error) error { return s(f, next) }
 func (c *compiler) from(e ast.TableExpr, conds []ast.Expr) (source, error) {
 	switch e := e.(type) {
 	case *ast.TableName:
-		if err := noSample(e.Sample); err != nil {
-			return nil, err
-		}
-		return c.named([]string{e.Table.Name}, e.As, e.Hint, conds)
+		return c.sampled(e.Sample, func() (source, error) { return c.named([]string{e.Table.Name}, e.As, e.Hint, conds) })
 	case *ast.PathTableExpr:
-		if err := noSample(e.Sample); err != nil {
-			return nil, err
+		if x, ok := c.arrayPath(e); ok {
+			as := e.As
+			if as == nil {
+				as = &ast.AsAlias{Alias: e.Path.Idents[len(e.Path.Idents)-1]}
+			}
+			return c.unnest(&ast.Unnest{Expr: x, As: as, WithOffset: e.WithOffset, Sample: e.Sample})
 		}
 		if e.WithOffset != nil {
-			return nil, unimplemented("WITH OFFSET on a path")
+			return nil, invalid("WITH OFFSET can only be used with arrays: %s", e.Path.SQL())
 		}
 		var names []string
 		for _, id := range e.Path.Idents {
 			names = append(names, id.Name)
 		}
-		return c.named(names, e.As, e.Hint, conds)
+		return c.sampled(e.Sample, func() (source, error) { return c.named(names, e.As, e.Hint, conds) })
 	case *ast.SubQueryTableExpr:
 		q, err := c.derivedTable(e.Query)
 		if err != nil {
 			return nil, err
 		}
-		return c.rowsOf(q, aliasOf(e.As, "")), noSample(e.Sample)
+		return c.sampled(e.Sample, func() (source, error) { return c.rowsOf(q, aliasOf(e.As, "")), nil })
 	case *ast.ParenTableExpr:
 		return c.from(e.Source, conds)
 	case *ast.Unnest:
@@ -56,11 +58,76 @@ func (c *compiler) from(e ast.TableExpr, conds []ast.Expr) (source, error) {
 	return nil, unimplemented("the FROM clause %s", e.SQL())
 }
 
-func noSample(s *ast.TableSample) error {
-	if s != nil {
-		return unimplemented("TABLESAMPLE")
+// arrayPath is the array that a path in a FROM clause means if it begins with a relation before it, e.g. t.tags.
+func (c *compiler) arrayPath(e ast.TableExpr) (ast.Expr, bool) {
+	p, ok := e.(*ast.PathTableExpr)
+	if !ok || len(p.Path.Idents) < 2 {
+		return nil, false
 	}
-	return nil
+	for s := c.scope; s != nil; s = s.parent {
+		for _, r := range s.relations {
+			if strings.EqualFold(r.name, p.Path.Idents[0].Name) {
+				return p.Path, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// sampled is a source with its TABLESAMPLE clause, if it has one.
+func (c *compiler) sampled(t *ast.TableSample, plan func() (source, error)) (source, error) {
+	from := c.scope.width
+	src, err := plan()
+	if err != nil || t == nil {
+		return src, err
+	}
+	to := c.scope.width
+	x, ok := t.Size.Value.(ast.Expr)
+	if !ok {
+		return nil, unimplemented("%s", t.SQL())
+	}
+	size, err := c.expr(x)
+	if err != nil {
+		return nil, err
+	}
+	if size, err = coerce(size, float64Type); err != nil {
+		return nil, err
+	}
+	n, err := size.eval(nil)
+	if err != nil {
+		return nil, err
+	}
+	byPercent := t.Size.Unit == ast.PercentTableSampleUnit
+	if byPercent != (t.Method == ast.BernoulliSampleMethod) {
+		return nil, invalid("BERNOULLI sampling takes a PERCENT and RESERVOIR sampling takes ROWS: %s", t.SQL())
+	}
+	if !n.Valid || n.Float < 0 || byPercent && n.Float > 100 {
+		return nil, outOfRange("TABLESAMPLE needs a size that is not negative, and at most 100 PERCENT")
+	}
+	if byPercent {
+		return sourceFunc(func(f *frame, next func() error) error {
+			return src.run(f, func() error {
+				if rand.Float64()*100 >= n.Float { //nolint:gosec // a sample, not a secret
+					return nil
+				}
+				return next()
+			})
+		}), nil
+	}
+	return sourceFunc(func(f *frame, next func() error) error {
+		rows, err := rowsOf(src, f, from, to)
+		if err != nil {
+			return err
+		}
+		rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+		for _, r := range rows[:int(min(n.Float, float64(len(rows))))] {
+			copy(f.row[from:], r)
+			if err := next(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}), nil
 }
 
 func aliasOf(a *ast.AsAlias, otherwise string) string {
@@ -71,7 +138,7 @@ func aliasOf(a *ast.AsAlias, otherwise string) string {
 }
 
 func (c *compiler) derivedTable(e ast.QueryExpr) (*query, error) {
-	return (&compiler{env: c.env, scope: &scope{parent: c.scope.parent}, ctes: c.ctes, depth: c.depth + 1}).query(e)
+	return c.beside().query(e)
 }
 
 // rowsOf is a source of a query's rows.
@@ -94,7 +161,7 @@ func (c *compiler) named(names []string, as *ast.AsAlias, hint *ast.Hint, conds 
 		}
 	}
 	if len(names) == 2 && strings.EqualFold(names[0], "INFORMATION_SCHEMA") {
-		v, err := informationSchema(c.env.Reader.Schema(), last)
+		v, err := informationSchema(c.schema(), last)
 		if err != nil {
 			return nil, err
 		}
@@ -109,11 +176,34 @@ func (c *compiler) named(names []string, as *ast.AsAlias, hint *ast.Hint, conds 
 			return nil
 		}), nil
 	}
-	t := c.env.Reader.Schema().Table(strings.Join(names, "."))
+	if c.postgres() && len(names) > 1 && names[0] == "public" {
+		names = names[1:]
+	}
+	full := strings.Join(names, ".")
+	if v := c.schema().View(full); v != nil {
+		return c.view(v, alias)
+	}
+	t := c.schema().Table(full)
 	if t == nil {
-		return nil, invalid("Table not found: %s", strings.Join(names, "."))
+		return nil, invalid("Table not found: %s", full)
 	}
 	return c.scan(t, alias, hint, conds)
+}
+
+// view plans the query behind a view, which sees nothing of the query around it.
+func (c *compiler) view(v *store.View, alias string) (source, error) {
+	if c.depth >= maxQueryDepth {
+		return nil, invalid("views are nested deeper than %d levels", maxQueryDepth)
+	}
+	tree, err := parseQuery(v.Query)
+	if err != nil {
+		return nil, err
+	}
+	q, err := (&compiler{env: c.env, depth: c.depth + 1}).query(tree)
+	if err != nil {
+		return nil, invalid("view %s: %v", v.QualifiedName(), err)
+	}
+	return c.rowsOf(q, alias), nil
 }
 
 func tableColumns(t *store.Table) []column {
@@ -125,8 +215,8 @@ func tableColumns(t *store.Table) []column {
 }
 
 func (c *compiler) unnest(e *ast.Unnest) (source, error) {
-	if err := noSample(e.Sample); err != nil {
-		return nil, err
+	if e.Sample != nil {
+		return nil, unimplemented("TABLESAMPLE of UNNEST")
 	}
 	x, err := c.expr(e.Expr)
 	if err != nil {
@@ -134,6 +224,9 @@ func (c *compiler) unnest(e *ast.Unnest) (source, error) {
 	}
 	if x.typ == nil || x.typ.Code != store.Array {
 		return nil, invalid("UNNEST needs an array, not %s", TypeName(x.typ))
+	}
+	if err := checkHints(e.Hint, tableHints); err != nil {
+		return nil, err
 	}
 	elem := x.typ.Elem
 	cols := []column{{name: aliasOf(e.As, ""), typ: elem}}
@@ -171,102 +264,4 @@ func (c *compiler) unnest(e *ast.Unnest) (source, error) {
 		}
 		return nil
 	}), nil
-}
-
-func (c *compiler) join(e *ast.Join, conds []ast.Expr) (source, error) {
-	outer := false
-	switch e.Op {
-	case ast.InnerJoin, ast.CrossJoin, ast.CommaJoin:
-	case ast.LeftOuterJoin:
-		outer = true
-	default:
-		return nil, unimplemented("%s", e.Op)
-	}
-	left, err := c.from(e.Left, conds)
-	if err != nil {
-		return nil, err
-	}
-	start := c.scope.width
-	var on ast.Expr
-	var using []string
-	switch j := e.Cond.(type) {
-	case nil:
-	case *ast.On:
-		on = j.Expr
-	case *ast.Using:
-		for _, id := range j.Idents {
-			using = append(using, id.Name)
-		}
-	}
-	var onConds []ast.Expr
-	if on != nil {
-		onConds = conjuncts(on, nil)
-	}
-	if !outer {
-		onConds = append(onConds, conds...)
-	}
-	leftRelations := len(c.scope.relations)
-	right, err := c.from(e.Right, onConds)
-	if err != nil {
-		return nil, err
-	}
-	end := c.scope.width
-	var cond *expr
-	if on != nil {
-		if cond, err = c.bool(on, "JOIN ON clause"); err != nil {
-			return nil, err
-		}
-	}
-	for _, name := range using {
-		eq, err := c.using(name, leftRelations)
-		if err != nil {
-			return nil, err
-		}
-		if cond == nil {
-			cond = eq
-		} else if cond, err = logical(ast.OpAnd, cond, eq); err != nil {
-			return nil, err
-		}
-	}
-	return sourceFunc(func(f *frame, next func() error) error {
-		return left.run(f, func() error {
-			matched := false
-			err := right.run(f, func() error {
-				if cond != nil {
-					if ok, err := cond.isTrue(f); err != nil || !ok {
-						return err
-					}
-				}
-				matched = true
-				return next()
-			})
-			if err != nil || matched || !outer {
-				return err
-			}
-			clear(f.row[start:end])
-			return next()
-		})
-	}), nil
-}
-
-// using compares the two columns of a USING name; the right one is no longer visible by its bare name.
-func (c *compiler) using(name string, leftRelations int) (*expr, error) {
-	l := &scope{relations: c.scope.relations[:leftRelations]}
-	r := &scope{relations: c.scope.relations[leftRelations:]}
-	ls, lt, _, ok, err := l.find("", name)
-	if err != nil || !ok {
-		return nil, invalid("Column %s in USING clause not found on left side of join", name)
-	}
-	rs, rt, _, ok, err := r.find("", name)
-	if err != nil || !ok {
-		return nil, invalid("Column %s in USING clause not found on right side of join", name)
-	}
-	for _, rel := range r.relations {
-		for i := range rel.columns {
-			if rel.offset+i == rs {
-				rel.columns[i].name, rel.columns[i].hidden = "", true
-			}
-		}
-	}
-	return comparison(ast.OpEqual, slotExpr(ls, lt, 0), slotExpr(rs, rt, 0))
 }

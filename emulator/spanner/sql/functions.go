@@ -1,142 +1,82 @@
 package sql
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
+	"errors"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
-// function is a scalar function of fixed argument types; it is not called when an argument is NULL.
+// function is one signature of a scalar function. It is not called when an argument is NULL: the result is then NULL.
 type function struct {
-	// args are the argument types; an optional one comes after min. A nil type takes anything.
-	args []*store.Type
-	min  int
-	out  *store.Type
+	out *store.Type
+	// args are the argument types; those after min are optional, and with variadic the last may repeat. A nil type takes
+	// anything.
+	args     []*store.Type
+	min      int
+	variadic bool
 	// volatile functions are evaluated anew for each row.
 	volatile bool
 	fn       func(now time.Time, v []store.Value) (store.Value, error)
 }
 
-func text1(fn func(string) store.Value) func(time.Time, []store.Value) (store.Value, error) {
-	return func(_ time.Time, v []store.Value) (store.Value, error) { return fn(v[0].Text), nil }
+type values = []store.Value
+
+// sig makes a function of fixed arguments that can fail.
+func sig(out *store.Type, fn func(values) (store.Value, error), args ...*store.Type) function {
+	return function{out: out, args: args, min: len(args), fn: func(_ time.Time, v values) (store.Value, error) { return fn(v) }}
 }
 
-var functions = map[string]function{
-	"LOWER":       {args: []*store.Type{stringType}, min: 1, out: stringType, fn: text1(func(s string) store.Value { return textValue(strings.ToLower(s)) })},
-	"UPPER":       {args: []*store.Type{stringType}, min: 1, out: stringType, fn: text1(func(s string) store.Value { return textValue(strings.ToUpper(s)) })},
-	"TRIM":        {args: []*store.Type{stringType}, min: 1, out: stringType, fn: text1(func(s string) store.Value { return textValue(strings.TrimSpace(s)) })},
-	"CHAR_LENGTH": {args: []*store.Type{stringType}, min: 1, out: int64Type, fn: text1(func(s string) store.Value { return intValue(int64(utf8.RuneCountInString(s))) })},
-	"BYTE_LENGTH": {args: []*store.Type{nil}, min: 1, out: int64Type, fn: text1(func(s string) store.Value { return intValue(int64(len(s))) })},
-	"TO_HEX":      {args: []*store.Type{bytesType}, min: 1, out: stringType, fn: text1(func(s string) store.Value { return textValue(hex.EncodeToString([]byte(s))) })},
-	"SHA256": {args: []*store.Type{nil}, min: 1, out: bytesType, fn: text1(func(s string) store.Value {
-		sum := sha256.Sum256([]byte(s))
-		return textValue(string(sum[:]))
-	})},
-	"STARTS_WITH": {args: []*store.Type{stringType, stringType}, min: 2, out: boolType, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		return boolValue(strings.HasPrefix(v[0].Text, v[1].Text)), nil
-	}},
-	"ENDS_WITH": {args: []*store.Type{stringType, stringType}, min: 2, out: boolType, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		return boolValue(strings.HasSuffix(v[0].Text, v[1].Text)), nil
-	}},
-	"STRPOS": {args: []*store.Type{stringType, stringType}, min: 2, out: int64Type, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		i := strings.Index(v[0].Text, v[1].Text)
-		if i >= 0 {
-			i = utf8.RuneCountInString(v[0].Text[:i])
-		}
-		return intValue(int64(i + 1)), nil
-	}},
-	"REPLACE": {args: []*store.Type{stringType, stringType, stringType}, min: 3, out: stringType, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		if v[1].Text == "" {
-			return v[0], nil
-		}
-		return textValue(strings.ReplaceAll(v[0].Text, v[1].Text, v[2].Text)), nil
-	}},
-	"SUBSTR": {args: []*store.Type{stringType, int64Type, int64Type}, min: 2, out: stringType, fn: substr},
-	"MOD": {args: []*store.Type{int64Type, int64Type}, min: 2, out: int64Type, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		if v[1].Int == 0 {
-			return store.Value{}, outOfRange("division by zero: MOD(%d, 0)", v[0].Int)
-		}
-		if v[1].Int == -1 {
-			return intValue(0), nil
-		}
-		return intValue(v[0].Int % v[1].Int), nil
-	}},
-	"ARRAY_LENGTH": {args: []*store.Type{nil}, min: 1, out: int64Type, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		return intValue(int64(len(v[0].List))), nil
-	}},
-	"UNIX_MICROS": {args: []*store.Type{timestampType}, min: 1, out: int64Type, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		return intValue(v[0].Micros()), nil
-	}},
-	"UNIX_SECONDS": {args: []*store.Type{timestampType}, min: 1, out: int64Type, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		return intValue(v[0].Int), nil
-	}},
-	"TIMESTAMP_MICROS": {args: []*store.Type{int64Type}, min: 1, out: timestampType, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		return checkedTime(time.UnixMicro(v[0].Int))
-	}},
-	"TIMESTAMP_SECONDS": {args: []*store.Type{int64Type}, min: 1, out: timestampType, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		return checkedTime(time.Unix(v[0].Int, 0))
-	}},
-	"PARSE_JSON": {args: []*store.Type{stringType}, min: 1, out: jsonType, fn: func(_ time.Time, v []store.Value) (store.Value, error) {
-		out, err := store.ParseText(jsonType, v[0].Text)
-		if err != nil {
-			return store.Value{}, outOfRange("Invalid input to PARSE_JSON: %v", err)
-		}
-		return out, nil
-	}},
-	"TO_JSON_STRING": {args: []*store.Type{jsonType}, min: 1, out: stringType, fn: text1(textValue)},
-	"CURRENT_TIMESTAMP": {out: timestampType, fn: func(now time.Time, _ []store.Value) (store.Value, error) {
-		return store.TimeValue(now), nil
-	}},
-	"PENDING_COMMIT_TIMESTAMP": {out: timestampType, fn: func(time.Time, []store.Value) (store.Value, error) {
-		return store.PendingCommitTimestamp(), nil
-	}},
-	"GENERATE_UUID": {out: stringType, volatile: true, fn: func(time.Time, []store.Value) (store.Value, error) { return textValue(newUUID()), nil }},
-	"NEW_UUID":      {out: uuidType, volatile: true, fn: func(time.Time, []store.Value) (store.Value, error) { return textValue(newUUID()), nil }},
+// pure makes a function of fixed arguments that cannot fail.
+func pure(out *store.Type, fn func(values) store.Value, args ...*store.Type) function {
+	return sig(out, func(v values) (store.Value, error) { return fn(v), nil }, args...)
 }
 
-func checkedTime(t time.Time) (store.Value, error) {
-	if y := t.UTC().Year(); y < 1 || y > 9999 {
-		return store.Value{}, outOfRange("the timestamp is not between the years 1 and 9999")
-	}
-	return store.TimeValue(t), nil
+// optional says that the last n arguments may be left out.
+func (f function) optional(n int) function {
+	f.min -= n
+	return f
 }
 
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
-	b[6], b[8] = b[6]&0x0F|0x40, b[8]&0x3F|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-func substr(_ time.Time, v []store.Value) (store.Value, error) {
-	runes := []rune(v[0].Text)
-	n := int64(len(runes))
-	pos := v[1].Int
-	switch {
-	case pos < 0:
-		pos = max(n+pos, 0)
-	case pos > 0:
-		pos--
-	}
-	pos = min(pos, n)
-	end := n
-	if len(v) == 3 {
-		if v[2].Int < 0 {
-			return store.Value{}, outOfRange("Third argument in SUBSTR() cannot be negative")
-		}
-		if v[2].Int < n-pos {
-			end = pos + v[2].Int
+// functions are the scalar functions by name, each with its signatures; of several that fit, the one that needs the
+// fewest coercions is taken.
+var functions = func() map[string][]function {
+	all := map[string][]function{}
+	for _, group := range []map[string][]function{textFunctions, bytesFunctions, regexpFunctions, mathFunctions, timeFunctions, jsonFunctions, arrayFunctions, idFunctions} {
+		for name, fs := range group {
+			all[name] = append(all[name], fs...)
 		}
 	}
-	return textValue(string(runes[pos:end])), nil
+	return all
+}()
+
+// absent are functions that Spanner has or knows by name and that are not built here, so that a misspelt name is told from
+// a missing one.
+var absent = func() map[string]bool {
+	m := map[string]bool{}
+	for _, n := range strings.Fields(`AI.CLASSIFY AI.IF AI.SCORE APPROX_COUNT_DISTINCT ASCII CHR COT JSON_EXTRACT JSON_EXTRACT_SCALAR LEFT RIGHT RAND TO_BASE32 FROM_BASE32 GENERATE_TIMESTAMP_ARRAY
+		APPROX_COSINE_DISTANCE APPROX_DOT_PRODUCT APPROX_EUCLIDEAN_DISTANCE
+		ARRAY_FILTER ARRAY_TRANSFORM BIT_REVERSE_BYTES COLLATE DEBUG_TOKENLIST JSON_ARRAY_APPEND JSON_ARRAY_INSERT JSON_CONTAINS
+		JSON_REMOVE JSON_SET JSON_STRIP_NULLS ML.PREDICT NET.HOST NET.IP_FROM_STRING NET.IP_NET_MASK NET.IP_TO_STRING
+		NET.IP_TRUNC NET.IPV4_FROM_INT64 NET.IPV4_TO_INT64 NET.PUBLIC_SUFFIX NET.REG_DOMAIN NET.SAFE_IP_FROM_STRING
+		NORMALIZE NORMALIZE_AND_CASEFOLD REPLACE_FIELDS SCORE SCORE_NGRAMS SEARCH SEARCH_NGRAMS SEARCH_SUBSTRING SNIPPET SOUNDEX SPLIT_SUBSTR TOKEN TOKENIZE_BOOL
+		TOKENIZE_FULLTEXT TOKENIZE_JSON TOKENIZE_NGRAMS TOKENIZE_NUMBER TOKENIZE_SUBSTRING TOKENLIST_CONCAT ZSTD_COMPRESS
+		ZSTD_DECOMPRESS_TO_BYTES ZSTD_DECOMPRESS_TO_STRING GET_INTERNAL_SEQUENCE_STATE GET_TABLE_COLUMN_IDENTITY_STATE
+		BIT_REVERSE_SIGNED JUSTIFY_DAYS JUSTIFY_HOURS JUSTIFY_INTERVAL MAKE_INTERVAL`) {
+		m[n] = true
+	}
+	return m
+}()
+
+func noFunction(name string) error {
+	if absent[name] {
+		return unimplemented("the function %s", name)
+	}
+	return invalid("Function not found: %s", name)
 }
 
 func (c *compiler) call(e *ast.CallExpr) (*expr, error) {
@@ -144,109 +84,165 @@ func (c *compiler) call(e *ast.CallExpr) (*expr, error) {
 	if isAggregate(e) {
 		return nil, invalid("Aggregate function %s not allowed here", name)
 	}
-	if e.Distinct || len(e.NamedArgs) > 0 || e.NullHandling != nil || e.Having != nil || e.OrderBy != nil || e.Limit != nil {
-		return nil, unimplemented("the modifiers of %s", e.SQL())
+	if e.Distinct || e.NullHandling != nil || e.Having != nil || e.OrderBy != nil || e.Limit != nil {
+		return nil, invalid("%s is not an aggregate function, so it takes no DISTINCT, HAVING, ORDER BY, LIMIT or NULLS", name)
+	}
+	safe := false
+	if rest, ok := strings.CutPrefix(name, "SAFE."); ok {
+		name, safe = rest, true
+	}
+	x, err := c.callNamed(name, e)
+	if err != nil || !safe {
+		return x, err
+	}
+	return derived(x.typ, func(f *frame) (store.Value, error) {
+		v, err := x.eval(f)
+		if isCode(err, codes.OutOfRange) {
+			return store.Value{}, nil
+		}
+		return v, err
+	}, x), nil
+}
+
+func (c *compiler) callNamed(name string, e *ast.CallExpr) (*expr, error) {
+	if name == "GET_NEXT_SEQUENCE_VALUE" {
+		return c.nextSequenceValue(e)
 	}
 	var trees []ast.Expr
 	for _, a := range e.Args {
 		ea, ok := a.(*ast.ExprArg)
 		if !ok {
+			if absent[name] {
+				return nil, noFunction(name)
+			}
 			return nil, unimplemented("the argument %s of %s", a.SQL(), name)
 		}
 		trees = append(trees, ea.Expr)
 	}
-	switch name {
-	case "TIMESTAMP_ADD", "TIMESTAMP_SUB":
-		return c.timestampAdd(name, trees)
-	case "LENGTH":
-		name = "BYTE_LENGTH"
-		if len(trees) == 1 {
-			if x, err := c.expr(trees[0]); err == nil && (x.typ == nil || x.typ.Code == store.String) {
-				name = "CHAR_LENGTH"
-			}
+	if special := specialForms[name]; special != nil {
+		if len(e.NamedArgs) > 0 {
+			return nil, invalid("%s takes no named arguments", name)
 		}
-	case "SUBSTRING":
-		name = "SUBSTR"
+		return special(c, name, trees)
 	}
 	args, err := c.exprs(trees)
 	if err != nil {
 		return nil, err
 	}
-	switch name {
-	case "COALESCE", "IFNULL":
-		return coalesce(name, args)
-	case "NULLIF":
-		if len(args) != 2 {
-			return nil, invalid("NULLIF takes two arguments, not %d", len(args))
-		}
-		eq, err := comparison(ast.OpEqual, args[0], args[1])
-		if err != nil {
-			return nil, err
-		}
-		return derived(args[0].typ, func(f *frame) (store.Value, error) {
-			same, err := eq.isTrue(f)
-			if err != nil || same {
-				return store.Value{}, err
-			}
-			return args[0].eval(f)
-		}, args...), nil
-	case "CONCAT":
-		if len(args) == 0 {
-			return nil, invalid("CONCAT needs an argument")
-		}
-		return concat(args)
-	case "GREATEST", "LEAST":
-		return greatest(name, args)
-	case "ABS":
-		if len(args) == 1 && args[0].typ != nil && isNumber(args[0].typ) {
-			return abs(args[0])
-		}
+	if len(e.NamedArgs) > 0 {
+		return c.namedArgs(name, args, e.NamedArgs)
 	}
-	fn, ok := functions[name]
-	if !ok {
-		return nil, unimplemented("the function %s", name)
+	if typed := typedForms[name]; typed != nil {
+		return typed(name, args)
 	}
-	return c.apply(name, fn, args)
+	if functions[name] == nil {
+		return nil, noFunction(name)
+	}
+	return c.apply(name, functions[name], args)
 }
 
-func (c *compiler) apply(name string, fn function, args []*expr) (*expr, error) {
-	if len(args) < fn.min || len(args) > len(fn.args) {
-		return nil, invalid("wrong number of arguments to %s: %d", name, len(args))
+// namedArgs takes the one named argument there is here: PARSE_JSON's wide_number_mode.
+func (c *compiler) namedArgs(name string, args []*expr, named []*ast.NamedArg) (*expr, error) {
+	if name != "PARSE_JSON" || len(named) != 1 || len(args) != 1 || !strings.EqualFold(named[0].Name.Name, "wide_number_mode") {
+		return nil, invalid("Named argument %s not found in signature for function %s", named[0].Name.Name, name)
 	}
+	mode, err := c.expr(named[0].Value)
+	if err != nil {
+		return nil, err
+	}
+	return c.apply(name, functions[name], append(args, mode))
+}
+
+// specialForms take arguments that are no ordinary expressions, such as INTERVAL 1 DAY or a date part.
+var specialForms map[string]func(c *compiler, name string, trees []ast.Expr) (*expr, error)
+
+// typedForms have a result type that follows from their arguments.
+var typedForms map[string]func(name string, args []*expr) (*expr, error)
+
+func init() { // not initializers: the forms refer to the compiler, which refers to them
+	specialForms = map[string]func(*compiler, string, []ast.Expr) (*expr, error){
+		"TIMESTAMP_ADD": (*compiler).timeAdd, "TIMESTAMP_SUB": (*compiler).timeAdd, "DATE_ADD": (*compiler).timeAdd, "DATE_SUB": (*compiler).timeAdd,
+		"DATE_DIFF": (*compiler).timeDiff, "TIMESTAMP_DIFF": (*compiler).timeDiff,
+		"DATE_TRUNC": (*compiler).timeTrunc, "TIMESTAMP_TRUNC": (*compiler).timeTrunc,
+		"GENERATE_DATE_ARRAY": (*compiler).generateDates,
+	}
+	typedForms = map[string]func(string, []*expr) (*expr, error){
+		"COALESCE": coalesce, "IFNULL": coalesce, "NULLIF": nullIf, "CONCAT": concatCall, "ARRAY_CONCAT": concatCall,
+		"GREATEST": greatest, "LEAST": greatest, "ARRAY_LENGTH": arrayLength, "ARRAY_REVERSE": arrayToArray, "ARRAY_SLICE": arrayToArray,
+		"ARRAY_FIRST": arrayToElem, "ARRAY_LAST": arrayToElem, "ARRAY_MIN": arrayToElem, "ARRAY_MAX": arrayToElem,
+		"ARRAY_INCLUDES": arrayIncludes, "ARRAY_INCLUDES_ANY": arrayIncludes, "ARRAY_INCLUDES_ALL": arrayIncludes,
+		"ARRAY_IS_DISTINCT": arrayIsDistinct, "TO_JSON": toJSON, "JSON_ARRAY": jsonArray, "JSON_OBJECT": jsonObject, "FORMAT": format,
+		"ERROR": errorCall, "GENERATE_ARRAY": generateArray,
+	}
+}
+
+// apply picks the signature that fits and needs the fewest coercions.
+func (c *compiler) apply(name string, sigs []function, args []*expr) (*expr, error) {
+	best, bestCost := -1, 1<<30
+	for i, fn := range sigs {
+		if cost, ok := fn.fits(args); ok && cost < bestCost {
+			best, bestCost = i, cost
+		}
+	}
+	if best < 0 {
+		types := make([]string, len(args))
+		for i, a := range args {
+			types[i] = TypeName(a.typ)
+		}
+		return nil, invalid("No matching signature for function %s for argument types: %s", name, strings.Join(types, ", "))
+	}
+	fn := sigs[best]
 	for i := range args {
 		var err error
-		if args[i], err = coerce(args[i], fn.args[i]); err != nil {
+		if args[i], err = coerce(args[i], fn.arg(i)); err != nil {
 			return nil, invalid("argument %d of %s: %v", i+1, name, err)
 		}
 	}
 	now := c.env.Now
 	out := derived(fn.out, func(f *frame) (store.Value, error) {
-		values := make([]store.Value, len(args))
+		vs := make(values, len(args))
 		for i, a := range args {
 			v, err := a.eval(f)
 			if err != nil || !v.Valid {
 				return store.Value{}, err
 			}
-			values[i] = v
+			vs[i] = v
 		}
-		return fn.fn(now, values)
+		return fn.fn(now, vs)
 	}, args...)
 	out.constant = out.constant && !fn.volatile
 	return out, nil
 }
 
+func (f function) arg(i int) *store.Type {
+	return f.args[min(i, len(f.args)-1)]
+}
+
+// fits counts the arguments that need coercion.
+func (f function) fits(args []*expr) (cost int, ok bool) {
+	if len(args) < f.min || len(args) > len(f.args) && !f.variadic {
+		return 0, false
+	}
+	for i, a := range args {
+		want := f.arg(i)
+		switch {
+		case want == nil || sameType(a.typ, want):
+		case a.typ == nil || coercible(a, want):
+			cost++
+		default:
+			return 0, false
+		}
+	}
+	return cost, true
+}
+
 func coalesce(name string, args []*expr) (*expr, error) {
 	if len(args) == 0 || name == "IFNULL" && len(args) != 2 {
-		return nil, invalid("wrong number of arguments to %s: %d", name, len(args))
+		return nil, wrongCount(name, args)
 	}
-	t, err := commonType(args, name)
+	t, err := unified(args, name)
 	if err != nil {
 		return nil, err
-	}
-	for i := range args {
-		if args[i], err = coerce(args[i], t); err != nil {
-			return nil, err
-		}
 	}
 	return derived(t, func(f *frame) (store.Value, error) {
 		for _, a := range args {
@@ -258,18 +254,62 @@ func coalesce(name string, args []*expr) (*expr, error) {
 	}, args...), nil
 }
 
-func greatest(name string, args []*expr) (*expr, error) {
-	t, err := commonType(args, name)
+func wrongCount(name string, args []*expr) error {
+	return invalid("No matching signature for function %s: wrong number of arguments: %d", name, len(args))
+}
+
+// unified brings all expressions to their common type, in place.
+func unified(args []*expr, where string) (*store.Type, error) {
+	t, err := commonType(args, where)
 	if err != nil {
 		return nil, err
-	}
-	if len(args) == 0 || !isComparable(t) {
-		return nil, invalid("%s needs arguments that can be compared", name)
 	}
 	for i := range args {
 		if args[i], err = coerce(args[i], t); err != nil {
 			return nil, err
 		}
+	}
+	return t, nil
+}
+
+func nullIf(name string, args []*expr) (*expr, error) {
+	if len(args) != 2 {
+		return nil, wrongCount(name, args)
+	}
+	eq, err := comparison(ast.OpEqual, args[0], args[1])
+	if err != nil {
+		return nil, err
+	}
+	return derived(args[0].typ, func(f *frame) (store.Value, error) {
+		same, err := eq.isTrue(f)
+		if err != nil || same {
+			return store.Value{}, err
+		}
+		return args[0].eval(f)
+	}, args...), nil
+}
+
+func concatCall(name string, args []*expr) (*expr, error) {
+	if len(args) == 0 {
+		return nil, wrongCount(name, args)
+	}
+	x, err := concat(args)
+	if err == nil && x.typ != nil && (x.typ.Code == store.Array) != (name == "ARRAY_CONCAT") {
+		return nil, invalid("No matching signature for function %s for argument types: %s", name, TypeName(x.typ))
+	}
+	return x, err
+}
+
+func greatest(name string, args []*expr) (*expr, error) {
+	if len(args) == 0 {
+		return nil, wrongCount(name, args)
+	}
+	t, err := unified(args, name)
+	if err != nil {
+		return nil, err
+	}
+	if !isComparable(t) {
+		return nil, invalid("%s is not defined for arguments of type %s", name, TypeName(t))
 	}
 	sign := 1
 	if name == "LEAST" {
@@ -282,6 +322,9 @@ func greatest(name string, args []*expr) (*expr, error) {
 			if err != nil || !v.Valid {
 				return store.Value{}, err
 			}
+			if v.Float != v.Float {
+				return v, nil // NaN wins
+			}
 			if !best.Valid || sign*store.Compare(t, v, best) > 0 {
 				best = v
 			}
@@ -290,69 +333,24 @@ func greatest(name string, args []*expr) (*expr, error) {
 	}, args...), nil
 }
 
-func abs(x *expr) (*expr, error) {
-	zero, err := castValue(int64Type, x.typ, intValue(0))
+func errorCall(name string, args []*expr) (*expr, error) {
+	if len(args) != 1 {
+		return nil, wrongCount(name, args)
+	}
+	x, err := coerce(args[0], stringType)
 	if err != nil {
 		return nil, err
 	}
-	return derived(x.typ, func(f *frame) (store.Value, error) {
+	return &expr{literal: true, eval: func(f *frame) (store.Value, error) {
 		v, err := x.eval(f)
-		if err != nil || !v.Valid || store.Compare(x.typ, v, zero) >= 0 {
-			return v, err
-		}
-		return arithmetic(ast.OpSub, x.typ, zero, v)
-	}, x), nil
-}
-
-var intervalUnits = map[ast.DateTimePart]time.Duration{
-	ast.DateTimePartNanosecond: time.Nanosecond, ast.DateTimePartMicrosecond: time.Microsecond,
-	ast.DateTimePartMillisecond: time.Millisecond, ast.DateTimePartSecond: time.Second, ast.DateTimePartMinute: time.Minute,
-	ast.DateTimePartHour: time.Hour, ast.DateTimePartDay: 24 * time.Hour,
-}
-
-func (c *compiler) timestampAdd(name string, trees []ast.Expr) (*expr, error) {
-	if len(trees) != 2 {
-		return nil, invalid("%s takes a TIMESTAMP and an INTERVAL", name)
-	}
-	iv, ok := trees[1].(*ast.IntervalLiteralSingle)
-	if !ok || intervalUnits[iv.DateTimePart] == 0 {
-		return nil, unimplemented("%s with %s", name, trees[1].SQL())
-	}
-	t, err := c.expr(trees[0])
-	if err != nil {
-		return nil, err
-	}
-	if t, err = coerce(t, timestampType); err != nil {
-		return nil, err
-	}
-	count, ok := iv.Value.(ast.Expr)
-	if !ok {
-		return nil, unimplemented("%s with %s", name, trees[1].SQL())
-	}
-	n, err := c.expr(count)
-	if err != nil {
-		return nil, err
-	}
-	if n, err = coerce(n, int64Type); err != nil {
-		return nil, err
-	}
-	unit := intervalUnits[iv.DateTimePart]
-	return derived(timestampType, func(f *frame) (store.Value, error) {
-		at, err := t.eval(f)
-		if err != nil || !at.Valid {
+		if err != nil {
 			return store.Value{}, err
 		}
-		k, err := n.eval(f)
-		if err != nil || !k.Valid {
-			return store.Value{}, err
-		}
-		d := time.Duration(k.Int) * unit
-		if k.Int != 0 && int64(d/unit) != k.Int {
-			return store.Value{}, outOfRange("the interval of %s is too long", name)
-		}
-		if name == "TIMESTAMP_SUB" {
-			d = -d
-		}
-		return checkedTime(at.Time().Add(d))
-	}, t, n), nil
+		return store.Value{}, outOfRange("%s", v.Text)
+	}}, nil
+}
+
+func isCode(err error, code codes.Code) bool {
+	var se *store.Error
+	return errors.As(err, &se) && se.Code == code
 }

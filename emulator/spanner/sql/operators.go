@@ -23,6 +23,9 @@ func (c *compiler) unary(e *ast.UnaryExpr) (*expr, error) {
 	}
 	t := x.typ
 	if t == nil {
+		if x.literal {
+			return nil, nullOperand(string(e.Op))
+		}
 		return x, nil
 	}
 	var fn func(store.Value) (store.Value, error)
@@ -33,7 +36,20 @@ func (c *compiler) unary(e *ast.UnaryExpr) (*expr, error) {
 		return x, nil
 	case e.Op == ast.OpMinus && isNumber(t):
 		zero, _ := castValue(int64Type, t, intValue(0))
-		fn = func(v store.Value) (store.Value, error) { return arithmetic(ast.OpSub, t, zero, v) }
+		fn = func(v store.Value) (store.Value, error) {
+			if t.Code == store.Float64 || t.Code == store.Float32 {
+				return floatValue(-v.Float), nil
+			}
+			return arithmetic(ast.OpSub, t, zero, v)
+		}
+	case e.Op == ast.OpBitNot && t.Code == store.Bytes:
+		fn = func(v store.Value) (store.Value, error) {
+			b := []byte(v.Text)
+			for i := range b {
+				b[i] = ^b[i]
+			}
+			return textValue(string(b)), nil
+		}
 	case e.Op == ast.OpBitNot && t.Code == store.Int64:
 		fn = func(v store.Value) (store.Value, error) { return intValue(^v.Int), nil }
 	default:
@@ -48,6 +64,10 @@ func (c *compiler) unary(e *ast.UnaryExpr) (*expr, error) {
 	}, x)
 	out.literal = x.literal && isNumber(t)
 	return out, nil
+}
+
+func nullOperand(op string) error {
+	return invalid("Operands of %s cannot be literal NULL", op)
 }
 
 func isNumber(t *store.Type) bool {
@@ -67,6 +87,9 @@ func (c *compiler) binary(e *ast.BinaryExpr) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.Op != ast.OpAnd && e.Op != ast.OpOr && (isNull(e.Left) || isNull(e.Right)) {
+		return nil, nullOperand(string(e.Op))
+	}
 	switch e.Op {
 	case ast.OpAnd, ast.OpOr:
 		return logical(e.Op, a, b)
@@ -77,7 +100,19 @@ func (c *compiler) binary(e *ast.BinaryExpr) (*expr, error) {
 	case ast.OpConcat:
 		return concat([]*expr{a, b})
 	}
+	if e.Op == ast.OpDiv && c.postgres() && a.typ == int64Type && b.typ == int64Type {
+		return c.apply("DIV", functions["DIV"], []*expr{a, b}) // integers divide to integers there
+	}
 	return arithmeticExpr(e.Op, a, b)
+}
+
+// isNull reports whether an expression is the literal NULL.
+func isNull(e ast.Expr) bool {
+	if p, ok := e.(*ast.ParenExpr); ok {
+		return isNull(p.Expr)
+	}
+	_, ok := e.(*ast.NullLiteral)
+	return ok
 }
 
 func logical(op ast.BinaryOp, a, b *expr) (*expr, error) {
@@ -123,6 +158,15 @@ func comparison(op ast.BinaryOp, a, b *expr) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if structs := t != nil && t.Code == store.Struct && (op == ast.OpEqual || op == ast.OpNotEqual) && equatable(t); structs {
+		if a, err = coerce(a, t); err != nil {
+			return nil, err
+		}
+		if b, err = coerce(b, t); err != nil {
+			return nil, err
+		}
+		return structsEqual(t, a, b, op == ast.OpNotEqual), nil
+	}
 	if !isComparable(t) {
 		return nil, invalid("Operator %s is not defined for arguments of type %s", op, TypeName(t))
 	}
@@ -159,6 +203,49 @@ func comparison(op ast.BinaryOp, a, b *expr) (*expr, error) {
 		}
 		return boolValue(n >= 0), nil
 	}, a, b), nil
+}
+
+// equatable reports whether = is defined for a type.
+func equatable(t *store.Type) bool {
+	if t == nil || t.Code != store.Struct {
+		return isComparable(t)
+	}
+	for _, f := range t.Fields {
+		if !equatable(f.Type) {
+			return false
+		}
+	}
+	return true
+}
+
+func structsEqual(t *store.Type, a, b *expr, not bool) *expr {
+	return negated(derived(boolType, func(f *frame) (store.Value, error) {
+		vs, ok, err := evalAll(f, a, b)
+		if err != nil || !ok {
+			return store.Value{}, err
+		}
+		return equal(t, vs[0], vs[1]), nil
+	}, a, b), not)
+}
+
+// equal is = of two values: NULL where one is NULL, or where NULLs in structs leave it open.
+func equal(t *store.Type, a, b store.Value) store.Value {
+	if !a.Valid || !b.Valid || t == nil {
+		return store.Value{}
+	}
+	if t.Code != store.Struct {
+		return boolValue(a.Float == a.Float && b.Float == b.Float && store.Compare(t, a, b) == 0)
+	}
+	out := boolValue(true)
+	for i, f := range t.Fields {
+		switch v := equal(f.Type, a.List[i], b.List[i]); {
+		case !v.Valid:
+			out = store.Value{}
+		case v.Int == 0:
+			return v
+		}
+	}
+	return out
 }
 
 func negated(x *expr, not bool) *expr {
@@ -207,59 +294,58 @@ func (c *compiler) inList(e *ast.InExpr) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	var list *expr
 	switch r := e.Right.(type) {
 	case *ast.ValuesInCondition:
-		var out *expr
-		for _, item := range r.Exprs {
-			y, err := c.expr(item)
-			if err != nil {
-				return nil, err
-			}
-			eq, err := comparison(ast.OpEqual, x, y)
-			if err != nil {
-				return nil, err
-			}
-			if out == nil {
-				out = eq
-			} else if out, err = logical(ast.OpOr, out, eq); err != nil {
-				return nil, err
-			}
+		items, err := c.exprs(r.Exprs)
+		if err != nil {
+			return nil, err
 		}
-		return negated(out, e.Not), nil
+		all := append([]*expr{x}, items...)
+		t, err := unified(all, "operator IN")
+		if err != nil {
+			return nil, err
+		}
+		if t == nil {
+			t = int64Type
+		}
+		x, list = all[0], composed(&store.Type{Code: store.Array, Elem: t}, all[1:])
 	case *ast.UnnestInCondition:
-		list, err := c.expr(r.Expr)
-		if err != nil {
+		if list, err = c.expr(r.Expr); err != nil {
 			return nil, err
 		}
-		out, err := inArray(x, list)
-		if err != nil {
-			return nil, err
-		}
-		return negated(out, e.Not), nil
 	case *ast.SubQueryInCondition:
-		list, err := c.subQuery(&ast.ArraySubQuery{Query: r.Query})
-		if err != nil {
+		if list, err = c.subQuery(&ast.ArraySubQuery{Query: r.Query}); err != nil {
 			return nil, err
 		}
-		out, err := inArray(x, list)
-		if err != nil {
-			return nil, err
-		}
-		return negated(out, e.Not), nil
+	default:
+		return nil, unimplemented("the expression %s", e.SQL())
 	}
-	return nil, unimplemented("the expression %s", e.SQL())
+	out, err := inArray(x, list)
+	if err != nil {
+		return nil, err
+	}
+	return negated(out, e.Not), nil
 }
 
+// inArray is x IN the array list.
 func inArray(x, list *expr) (*expr, error) {
 	if list.typ == nil || list.typ.Code != store.Array {
 		return nil, invalid("IN UNNEST needs an array, not %s", TypeName(list.typ))
 	}
 	elem := list.typ.Elem
+	if !coercible(x, elem) && x.typ != nil && (widens(elem, x.typ) || elem.Code == store.Struct) {
+		wide, err := coerce(list, &store.Type{Code: store.Array, Elem: x.typ})
+		if err != nil {
+			wide = mapped(list, elem, x.typ)
+		}
+		list, elem = wide, x.typ
+	}
 	x, err := coerce(x, elem)
 	if err != nil {
 		return nil, err
 	}
-	if !isComparable(elem) {
+	if !equatable(elem) {
 		return nil, invalid("IN is not defined for type %s", TypeName(elem))
 	}
 	return derived(boolType, func(f *frame) (store.Value, error) {
@@ -271,19 +357,34 @@ func inArray(x, list *expr) (*expr, error) {
 		if err != nil || !v.Valid {
 			return store.Value{}, err
 		}
-		unknown := false
+		out := boolValue(false)
 		for _, y := range l.List {
-			if !y.Valid {
-				unknown = true
-			} else if store.Compare(elem, v, y) == 0 {
-				return boolValue(true), nil
+			switch eq := equal(elem, v, y); {
+			case !eq.Valid:
+				out = store.Value{}
+			case eq.Int != 0:
+				return eq, nil
 			}
 		}
-		if unknown {
-			return store.Value{}, nil
-		}
-		return boolValue(false), nil
+		return out, nil
 	}, x, list), nil
+}
+
+// mapped is an array with its elements widened.
+func mapped(list *expr, from, to *store.Type) *expr {
+	return derived(&store.Type{Code: store.Array, Elem: to}, func(f *frame) (store.Value, error) {
+		v, err := list.eval(f)
+		if err != nil || !v.Valid {
+			return store.Value{}, err
+		}
+		out := make(values, len(v.List))
+		for i, e := range v.List {
+			if out[i], err = castValue(from, to, e); err != nil {
+				return store.Value{}, err
+			}
+		}
+		return listValue(out), nil
+	}, list)
 }
 
 func like(op ast.BinaryOp, a, b *expr) (*expr, error) {
@@ -292,24 +393,16 @@ func like(op ast.BinaryOp, a, b *expr) (*expr, error) {
 			return nil, invalid("LIKE needs STRING or BYTES, not %s", TypeName(x.typ))
 		}
 	}
-	var cache *regexp.Regexp
-	var cached string
 	return negated(derived(boolType, func(f *frame) (store.Value, error) {
-		v, err := a.eval(f)
-		if err != nil || !v.Valid {
+		vs, ok, err := evalAll(f, a, b)
+		if err != nil || !ok {
 			return store.Value{}, err
 		}
-		p, err := b.eval(f)
-		if err != nil || !p.Valid {
+		re, err := likePattern(vs[1].Text)
+		if err != nil {
 			return store.Value{}, err
 		}
-		if cache == nil || cached != p.Text {
-			if cache, err = likePattern(p.Text); err != nil {
-				return store.Value{}, err
-			}
-			cached = p.Text
-		}
-		return boolValue(cache.MatchString(v.Text)), nil
+		return boolValue(re.MatchString(vs[0].Text)), nil
 	}, a, b), op == ast.OpNotLike), nil
 }
 
@@ -336,7 +429,7 @@ func likePattern(p string) (*regexp.Regexp, error) {
 		return nil, outOfRange("LIKE pattern ends with a backslash")
 	}
 	b.WriteString(`\z`)
-	re, err := regexp.Compile(b.String())
+	re, err := compilePattern(b.String())
 	if err != nil {
 		return nil, outOfRange("LIKE pattern %.40q is not usable: %v", p, err)
 	}
@@ -344,7 +437,7 @@ func likePattern(p string) (*regexp.Regexp, error) {
 }
 
 func concat(args []*expr) (*expr, error) {
-	t, err := commonType(args, "concatenation")
+	t, err := unified(args, "concatenation")
 	if err != nil {
 		return nil, err
 	}
@@ -360,12 +453,19 @@ func concat(args []*expr) (*expr, error) {
 			}
 			out.Text += v.Text
 			out.List = append(out.List, v.List...)
+			if len(out.Text) > 10*maxText || len(out.List) > maxGenerated {
+				return store.Value{}, outOfRange("the result of a concatenation is too large")
+			}
 		}
 		return out, nil
 	}, args...), nil
 }
 
 func arithmeticExpr(op ast.BinaryOp, a, b *expr) (*expr, error) {
+	shift := op == ast.OpBitLeftShift || op == ast.OpBitRightShift
+	if a.typ != nil && a.typ.Code == store.Bytes && (shift || b.typ != nil && b.typ.Code == store.Bytes) {
+		return bytesArithmetic(op, a, b)
+	}
 	t, err := commonType([]*expr{a, b}, "operator "+string(op))
 	if err != nil {
 		return nil, err
@@ -396,6 +496,55 @@ func arithmeticExpr(op ast.BinaryOp, a, b *expr) (*expr, error) {
 			return store.Value{}, err
 		}
 		return arithmetic(op, t, x, y)
+	}, a, b), nil
+}
+
+// bytesArithmetic is &, |, ^, << and >> of BYTES.
+func bytesArithmetic(op ast.BinaryOp, a, b *expr) (*expr, error) {
+	want := bytesType
+	if op == ast.OpBitLeftShift || op == ast.OpBitRightShift {
+		want = int64Type
+	}
+	b, err := coerce(b, want)
+	if err != nil {
+		return nil, err
+	}
+	return derived(bytesType, func(f *frame) (store.Value, error) {
+		vs, ok, err := evalAll(f, a, b)
+		if err != nil || !ok {
+			return store.Value{}, err
+		}
+		x := []byte(vs[0].Text)
+		if want == int64Type {
+			if vs[1].Int < 0 {
+				return store.Value{}, outOfRange("Bitwise shift by negative offset.")
+			}
+			n := new(big.Int).SetBytes(x)
+			by := uint(min(vs[1].Int, int64(8*len(x))))
+			if op == ast.OpBitLeftShift {
+				n.Lsh(n, by)
+			} else {
+				n.Rsh(n, by)
+			}
+			raw := n.FillBytes(make([]byte, 2*len(x)+1))
+			return textValue(string(raw[len(raw)-len(x):])), nil
+		}
+		if len(x) != len(vs[1].Text) {
+			return store.Value{}, outOfRange("Bitwise binary operator for BYTES requires equal length of the inputs")
+		}
+		for i := range x {
+			switch y := vs[1].Text[i]; op {
+			case ast.OpBitAnd:
+				x[i] &= y
+			case ast.OpBitOr:
+				x[i] |= y
+			case ast.OpBitXor:
+				x[i] ^= y
+			default:
+				return store.Value{}, outOfRange("operator %s is not defined for BYTES", op)
+			}
+		}
+		return textValue(string(x)), nil
 	}, a, b), nil
 }
 

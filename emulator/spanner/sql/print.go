@@ -2,6 +2,7 @@ package sql
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,23 +19,97 @@ func quoted(name string) string {
 	return strings.Join(parts, ".")
 }
 
-// PrintDDL writes the statements that would make the schema, as GetDatabaseDdl answers them: schemas, tables each with
-// their indexes, change streams, database options.
+// PrintDDL writes the statements that would make the schema, as GetDatabaseDdl answers them, each after what it needs:
+// schemas, sequences, tables with their indexes, foreign keys that refer to later tables, views, change streams.
 func PrintDDL(s *store.Schema) []string {
+	if s.Postgres {
+		return printPostgres(s)
+	}
 	var out []string
 	for _, n := range s.Namespaces {
 		out = append(out, "CREATE SCHEMA "+quoted(n))
 	}
+	for _, q := range s.Sequences {
+		out = append(out, printSequence(q))
+	}
+	var late []string
+	made := map[string]bool{}
 	for _, t := range s.Tables {
-		out = append(out, printTable(t))
-		for _, x := range s.IndexesOf(t) {
-			out = append(out, printIndex(x, t))
+		made[t.QualifiedName()] = true
+		now := *t
+		now.ForeignKeys = nil
+		for _, f := range t.ForeignKeys {
+			if made[f.RefTable] {
+				now.ForeignKeys = append(now.ForeignKeys, f)
+				continue
+			}
+			late = append(late, "ALTER TABLE "+quoted(t.QualifiedName())+" ADD "+printForeignKey(f))
 		}
+		out = append(out, printTable(&now))
+		for _, x := range s.IndexesOf(t) {
+			if !x.Managed {
+				out = append(out, printIndex(x, t))
+			}
+		}
+	}
+	out = append(out, late...)
+	for _, v := range s.Views {
+		security := "INVOKER"
+		if v.Definer {
+			security = "DEFINER"
+		}
+		out = append(out, "CREATE VIEW "+quoted(v.QualifiedName())+" SQL SECURITY "+security+" AS "+v.Query)
 	}
 	for _, c := range s.Streams {
 		out = append(out, printStream(c))
 	}
 	return out
+}
+
+// PrintOptions writes the ALTER DATABASE statements that would set the database options, in the order of their names.
+func PrintOptions(database string, s *store.Schema) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(s.Options)) {
+		if s.Postgres {
+			out = append(out, fmt.Sprintf("ALTER DATABASE %s SET \"spanner.%s\" = %s", pgIdent(database), name, pgExpr(s.Options[name])))
+			continue
+		}
+		out = append(out, fmt.Sprintf("ALTER DATABASE `%s` SET OPTIONS (%s = %s)", database, name, s.Options[name]))
+	}
+	return out
+}
+
+func printSequence(q *store.Sequence) string {
+	text := "CREATE SEQUENCE " + quoted(q.QualifiedName())
+	if len(q.Options) == 0 {
+		return text
+	}
+	opts := make([]string, len(q.Options))
+	for i, o := range q.Options {
+		opts[i] = "\n    " + o.Name + " = " + o.Value
+		if o.Name == "sequence_kind" {
+			opts[i] = "\n    " + o.Name + " = " + token.QuoteSQLString(o.Value)
+		}
+	}
+	return text + " OPTIONS (" + strings.Join(opts, ",") + "\n  )"
+}
+
+func constraintName(name string, named bool) string {
+	if !named {
+		return ""
+	}
+	return "CONSTRAINT " + quoted(name) + " "
+}
+
+func printForeignKey(f store.ForeignKey) string {
+	text := constraintName(f.Name, f.Named) + fmt.Sprintf("FOREIGN KEY(%s) REFERENCES %s(%s)", quotedList(f.Columns), quoted(f.RefTable), quotedList(f.RefColumns))
+	if f.Cascade {
+		text += " ON DELETE CASCADE"
+	}
+	if f.NotEnforced {
+		text += " NOT ENFORCED"
+	}
+	return text
 }
 
 func printTable(t *store.Table) string {
@@ -50,7 +125,13 @@ func printTable(t *store.Table) string {
 			fmt.Fprintf(&b, " DEFAULT (%s)", c.Default)
 		}
 		if c.Generated != "" {
-			fmt.Fprintf(&b, " AS (%s) STORED", c.Generated)
+			fmt.Fprintf(&b, " AS (%s)", c.Generated)
+			if !c.Virtual {
+				b.WriteString(" STORED")
+			}
+		}
+		if c.Identity != "" {
+			b.WriteString(" " + c.Identity)
 		}
 		if c.Hidden {
 			b.WriteString(" HIDDEN")
@@ -60,8 +141,11 @@ func printTable(t *store.Table) string {
 		}
 		b.WriteString(",\n")
 	}
-	for _, c := range t.Constraints {
-		fmt.Fprintf(&b, "  %s,\n", c)
+	for _, f := range t.ForeignKeys {
+		b.WriteString("  " + printForeignKey(f) + ",\n")
+	}
+	for _, c := range t.Checks {
+		fmt.Fprintf(&b, "  %sCHECK(%s),\n", constraintName(c.Name, c.Named), c.Text)
 	}
 	fmt.Fprintf(&b, ") PRIMARY KEY(%s)", printKey(t, t.Key))
 	if t.Parent != "" {
@@ -78,6 +162,14 @@ func printTable(t *store.Table) string {
 		b.WriteString(",\n  ROW DELETION POLICY (" + t.RowDeletion + ")")
 	}
 	return b.String()
+}
+
+func quotedList(names []string) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = quoted(n)
+	}
+	return strings.Join(out, ", ")
 }
 
 func printKey(t *store.Table, key []store.KeyPart) string {

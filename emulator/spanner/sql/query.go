@@ -38,7 +38,7 @@ func (c *compiler) query(e ast.QueryExpr) (*query, error) {
 	case *ast.Select:
 		return c.selectQuery(e, nil)
 	case *ast.SubQuery:
-		return (&compiler{env: c.env, scope: &scope{parent: c.scope.parent}, ctes: c.ctes, depth: c.depth + 1}).query(e.Query)
+		return c.beside().query(e.Query)
 	case *ast.CompoundQuery:
 		return c.compound(e)
 	}
@@ -49,9 +49,7 @@ func (c *compiler) fullQuery(e *ast.Query) (*query, error) {
 	if len(e.PipeOperators) > 0 {
 		return nil, unimplemented("pipe syntax")
 	}
-	if e.ForUpdate != nil {
-		return nil, unimplemented("FOR UPDATE")
-	}
+	// FOR UPDATE needs nothing more here: a read-write transaction's reads are validated at its commit.
 	if e.With != nil {
 		if c.ctes == nil {
 			c.ctes = map[string]*query{}
@@ -80,7 +78,7 @@ func (c *compiler) fullQuery(e *ast.Query) (*query, error) {
 
 // orderOutput sorts the rows of a query by its own columns.
 func (c *compiler) orderOutput(q *query, o *ast.OrderBy) (*query, error) {
-	s := &scope{parent: c.scope.parent}
+	s := &scope{parent: c.scope.parent, beside: c.scope}
 	s.add("", columnsOf(q))
 	oc := c.in(s)
 	var keys []sortKey
@@ -185,13 +183,11 @@ func (c *compiler) limitValue(v ast.IntValue) (int64, error) {
 	return n.Int, nil
 }
 
+// compound is UNION, EXCEPT or INTERSECT.
 func (c *compiler) compound(e *ast.CompoundQuery) (*query, error) {
-	if e.Op != ast.SetOpUnion {
-		return nil, unimplemented("%s", e.Op)
-	}
 	var parts []*query
 	for _, sub := range e.Queries {
-		q, err := (&compiler{env: c.env, scope: &scope{parent: c.scope.parent}, ctes: c.ctes, depth: c.depth + 1}).query(sub)
+		q, err := c.beside().query(sub)
 		if err != nil {
 			return nil, err
 		}
@@ -200,17 +196,31 @@ func (c *compiler) compound(e *ast.CompoundQuery) (*query, error) {
 	out := &query{columns: slices.Clone(parts[0].columns)}
 	for _, p := range parts[1:] {
 		if len(p.columns) != len(out.columns) {
-			return nil, invalid("the queries of UNION have different numbers of columns: %d and %d", len(out.columns), len(p.columns))
+			return nil, invalid("Queries in %s have mismatched column count; query 1 has %d columns, another has %d", e.Op, len(out.columns), len(p.columns))
 		}
 		for i := range p.columns {
-			have := &out.columns[i]
-			switch {
-			case have.Type == nil:
-				have.Type = p.columns[i].Type
-			case p.columns[i].Type != nil && !sameType(have.Type, p.columns[i].Type):
-				return nil, invalid("column %d of UNION has the types %s and %s", i+1, TypeName(have.Type), TypeName(p.columns[i].Type))
+			have, is := out.columns[i].Type, p.columns[i].Type
+			t := supertype(have, is)
+			if t == nil && (have != nil || is != nil) {
+				return nil, invalid("Column %d in %s has incompatible types: %s, %s", i+1, e.Op, TypeName(have), TypeName(is))
+			}
+			out.columns[i].Type = t
+		}
+	}
+	for i, p := range parts {
+		parts[i] = widened(p, out.columns)
+	}
+	all := e.AllOrDistinct != ast.AllOrDistinctDistinct
+	if !all || e.Op != ast.SetOpUnion {
+		for _, f := range out.columns {
+			if f.Type != nil && (f.Type.Code == store.JSON || f.Type.Code == store.Array && !isComparable(f.Type.Elem)) {
+				return nil, invalid("Column %s of type %s cannot be used in %s DISTINCT", f.Name, TypeName(f.Type), e.Op)
 			}
 		}
+	}
+	if e.Op != ast.SetOpUnion {
+		out.run = filteredBy(out.columns, parts, e.Op == ast.SetOpIntersect, all)
+		return out, nil
 	}
 	out.run = func(f *frame, emit func([]store.Value) error) error {
 		for _, p := range parts {
@@ -220,10 +230,72 @@ func (c *compiler) compound(e *ast.CompoundQuery) (*query, error) {
 		}
 		return nil
 	}
-	if e.AllOrDistinct == ast.AllOrDistinctDistinct {
+	if !all {
 		return distinct(out), nil
 	}
 	return out, nil
+}
+
+// widened brings a query's rows to the types of columns.
+func widened(q *query, columns []store.Field) *query {
+	same := true
+	for i, f := range q.columns {
+		same = same && (f.Type == nil || sameType(f.Type, columns[i].Type))
+	}
+	if same {
+		return q
+	}
+	return &query{columns: columns, run: func(f *frame, emit func([]store.Value) error) error {
+		return q.run(f, func(r []store.Value) error {
+			for i := range r {
+				if from := q.columns[i].Type; from != nil && r[i].Valid {
+					v, err := castValue(from, columns[i].Type, r[i])
+					if err != nil {
+						return err
+					}
+					r[i] = v
+				}
+			}
+			return emit(r)
+		})
+	}}
+}
+
+// filteredBy is EXCEPT, or INTERSECT: the first part's rows by what the others have, as often as ALL keeps them.
+func filteredBy(columns []store.Field, parts []*query, intersect, all bool) func(*frame, func([]store.Value) error) error {
+	return func(f *frame, emit func([]store.Value) error) error {
+		var others []map[string]int
+		for _, p := range parts[1:] {
+			counts := map[string]int{}
+			if err := p.run(f, func(r []store.Value) error {
+				counts[rowKey(columns, r)]++
+				return nil
+			}); err != nil {
+				return err
+			}
+			others = append(others, counts)
+		}
+		seen := map[string]bool{}
+		return parts[0].run(f, func(r []store.Value) error {
+			k := rowKey(columns, r)
+			if !all {
+				if seen[k] {
+					return nil
+				}
+				seen[k] = true
+			}
+			for _, counts := range others {
+				has := counts[k] > 0
+				if has && all {
+					counts[k]--
+				}
+				if has != intersect {
+					return nil
+				}
+			}
+			return emit(r)
+		})
+	}
 }
 
 func distinct(q *query) *query {
@@ -274,7 +346,11 @@ type sorted struct{ keys, out []store.Value }
 type sortKey struct {
 	typ  *store.Type
 	desc bool
-	eval func(f *frame, out []store.Value) (store.Value, error)
+	// nullsHigh puts NULLs behind all values instead of before them, as PostgreSQL does.
+	nullsHigh bool
+	// output says that the key is a column of the result.
+	output bool
+	eval   func(f *frame, out []store.Value) (store.Value, error)
 }
 
 // sortKey compiles one item of ORDER BY: a column of the result by alias or number, or an expression.
@@ -282,7 +358,7 @@ func (c *compiler) sortKey(item *ast.OrderByItem, cols []store.Field) (sortKey, 
 	if item.Collate != nil {
 		return sortKey{}, unimplemented("COLLATE")
 	}
-	k := sortKey{desc: item.Dir == ast.DirectionDesc}
+	k := sortKey{desc: item.Dir == ast.DirectionDesc, nullsHigh: c.postgres()}
 	slot := -1
 	switch e := item.Expr.(type) {
 	case *ast.IntLiteral:
@@ -303,6 +379,7 @@ func (c *compiler) sortKey(item *ast.OrderByItem, cols []store.Field) (sortKey, 
 		}
 	}
 	if slot >= 0 {
+		k.output = true
 		k.typ = cols[slot].Type
 		k.eval = func(_ *frame, out []store.Value) (store.Value, error) { return out[slot], nil }
 	} else {
@@ -326,6 +403,9 @@ func emitSorted(rows []sorted, keys []sortKey, emit func([]store.Value) error) e
 				continue
 			}
 			n := store.Compare(k.typ, a.keys[i], b.keys[i])
+			if k.nullsHigh && a.keys[i].Valid != b.keys[i].Valid {
+				n = -n
+			}
 			if k.desc {
 				n = -n
 			}

@@ -30,13 +30,19 @@ func (c *compiler) scan(t *store.Table, alias string, hint *ast.Hint, conds []as
 	}
 	// What the conditions compare with must come from relations already in scope, so it compiles before t is added.
 	pins := c.pins(t, alias, conds)
+	for name, x := range c.usingPins {
+		if i := t.ColumnIndex(name); i >= 0 && pins[i] == nil && sameType(x.typ, t.Columns[i].Type) {
+			pins[i] = &pin{equal: x}
+		}
+	}
+	c.usingPins = nil // they are for the join's right side itself, not for what is joined inside it
 	r := c.scope.add(alias, tableColumns(t))
 	key, index := t.Key, forced
 	if forced != nil {
 		key = forced.Key
 	} else if usable(pins, t.Key) == 0 {
 		best := 0
-		for _, x := range c.env.Reader.Schema().IndexesOf(t) {
+		for _, x := range c.schema().IndexesOf(t) {
 			if n := usable(pins, x.Key); n > best && !x.NullFiltered {
 				best, index, key = n, x, x.Key
 			}
@@ -98,6 +104,9 @@ func (c *compiler) forcedIndex(t *store.Table, hint *ast.Hint) (*store.Index, er
 	if hint == nil {
 		return nil, nil
 	}
+	if err := checkHints(hint, tableHints); err != nil {
+		return nil, err
+	}
 	for _, r := range hint.Records {
 		if !strings.EqualFold(pathName(r.Key), "FORCE_INDEX") {
 			continue
@@ -106,8 +115,8 @@ func (c *compiler) forcedIndex(t *store.Table, hint *ast.Hint) (*store.Index, er
 		if strings.EqualFold(name, "_BASE_TABLE") {
 			return nil, nil
 		}
-		x := c.env.Reader.Schema().Index(name)
-		if x == nil || !strings.EqualFold(x.Table, t.QualifiedName()) {
+		x := c.schema().Index(name)
+		if x == nil || x.Managed || !strings.EqualFold(x.Table, t.QualifiedName()) {
 			return nil, invalid("The table %s does not have a secondary index called %s", t.QualifiedName(), name)
 		}
 		return x, nil

@@ -22,10 +22,15 @@ type expr struct {
 	// typ is nil for a NULL of no type yet.
 	typ  *store.Type
 	eval func(*frame) (store.Value, error)
-	// literal says that the value has no firm type: literals and untyped parameters adapt to their surroundings.
+	// literal says that the value has no firm type: literals adapt to their surroundings.
 	literal bool
+	// untyped says that it is a parameter whose type the client did not name: its text is the API's, of whatever type is
+	// wanted.
+	untyped bool
 	// constant says that eval needs no row.
 	constant bool
+	// parts are what an array or struct expression is made of, if it is one.
+	parts []*expr
 }
 
 func constant(t *store.Type, v store.Value) *expr {
@@ -37,6 +42,7 @@ type column struct {
 	name   string
 	typ    *store.Type
 	hidden bool // not part of *
+	merged bool // joined by USING: the bare name means the merged column
 }
 
 // relation is one named source in scope; its columns lie at offset in the frame's row.
@@ -51,6 +57,16 @@ type scope struct {
 	relations []*relation
 	parent    *scope
 	width     int
+	// correlated says that something at this level depends on a row outside of it.
+	correlated bool
+	// beside is the level that this one is a derived table of: what one depends on, so does the other.
+	beside *scope
+}
+
+func (s *scope) dependsOutside() {
+	for ; s != nil; s = s.beside {
+		s.correlated = true
+	}
 }
 
 func (s *scope) add(name string, cols []column) *relation {
@@ -58,6 +74,16 @@ func (s *scope) add(name string, cols []column) *relation {
 	s.relations = append(s.relations, r)
 	s.width += len(cols)
 	return r
+}
+
+// named reports whether a relation at this level has the name.
+func (s *scope) named(rel string) bool {
+	for _, r := range s.relations {
+		if strings.EqualFold(r.name, rel) {
+			return true
+		}
+	}
+	return false
 }
 
 // find resolves a column name, or relation.column. ok is false if there is none; up counts the levels outward.
@@ -68,7 +94,7 @@ func (s *scope) find(rel, name string) (slot int, typ *store.Type, up int, ok bo
 				continue
 			}
 			for i, c := range r.columns {
-				if !strings.EqualFold(c.name, name) {
+				if !strings.EqualFold(c.name, name) || rel == "" && c.merged {
 					continue
 				}
 				if ok {
@@ -102,10 +128,27 @@ type compiler struct {
 	scope *scope
 	// grouping is set while compiling what comes after GROUP BY.
 	grouping *grouping
+	// aliases are the select list while HAVING is compiled, which may name its columns.
+	aliases []item
 	// ctes are the named queries of WITH clauses in force.
 	ctes map[string]*query
-	// noAggregates names the clause that may not have aggregate functions.
+	// usingPins are the left side's columns of a USING clause while the right side is planned.
+	usingPins map[string]*expr
+	// depth counts the queries around this one.
 	depth int
+}
+
+// schema is the schema version that names refer to.
+func (c *compiler) schema() *store.Schema {
+	if c.env.schema != nil {
+		return c.env.schema
+	}
+	return c.env.Reader.Schema()
+}
+
+// beside is a compiler for a derived table: it sees what is outside this level, not what is in it.
+func (c *compiler) beside() *compiler {
+	return &compiler{env: c.env, scope: &scope{parent: c.scope.parent, beside: c.scope}, ctes: c.ctes, depth: c.depth + 1}
 }
 
 // inner is a compiler for a sub-query.

@@ -12,14 +12,22 @@ import (
 type item struct {
 	name string
 	tree ast.Expr // nil where * put a slot
+	slot int
 	expr *expr
 }
 
 // selectQuery plans one SELECT with the ORDER BY that belongs to it.
 func (c *compiler) selectQuery(e *ast.Select, order *ast.OrderBy) (*query, error) {
-	if e.As != nil {
-		if _, ok := e.As.(*ast.AsStruct); !ok {
-			return nil, unimplemented("SELECT %s", e.As.SQL())
+	switch e.As.(type) {
+	case nil, *ast.AsStruct, *ast.AsValue:
+	default:
+		return nil, unimplemented("SELECT %s", e.As.SQL())
+	}
+	if e.From == nil {
+		for clause, there := range map[string]bool{"WHERE": e.Where != nil, "GROUP BY": e.GroupBy != nil, "HAVING": e.Having != nil, "ORDER BY": order != nil} {
+			if there {
+				return nil, invalid("Query without FROM clause cannot have a %s clause%s", clause, position(e))
+			}
 		}
 	}
 	var from source
@@ -60,6 +68,11 @@ func (c *compiler) selectQuery(e *ast.Select, order *ast.OrderBy) (*query, error
 		}
 		return from.run(row, filtered)
 	}
+	if e.GroupBy != nil {
+		if err := checkHints(e.GroupBy.Hint, groupHints); err != nil {
+			return nil, err
+		}
+	}
 	list, err := c.expand(e.Results)
 	if err != nil {
 		return nil, err
@@ -80,13 +93,20 @@ func (c *compiler) selectQuery(e *ast.Select, order *ast.OrderBy) (*query, error
 				return nil, err
 			}
 		} else if g != nil {
-			return nil, invalid("a star expansion expression references column %s which is neither grouped nor aggregated", list[i].name)
+			if x := g.slot(list[i].slot); x != nil {
+				list[i].expr = x
+			} else {
+				return nil, invalid("a star expansion expression references column %s which is neither grouped nor aggregated", list[i].name)
+			}
 		}
 		q.columns = append(q.columns, store.Field{Name: list[i].name, Type: list[i].expr.typ})
 	}
 	var having *expr
 	if e.Having != nil {
-		if having, err = oc.bool(e.Having.Expr, "HAVING clause"); err != nil {
+		oc.aliases = list
+		having, err = oc.bool(e.Having.Expr, "HAVING clause")
+		oc.aliases = nil
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -96,6 +116,9 @@ func (c *compiler) selectQuery(e *ast.Select, order *ast.OrderBy) (*query, error
 			k, err := oc.sortKey(it, q.columns)
 			if err != nil {
 				return nil, err
+			}
+			if e.AllOrDistinct == ast.AllOrDistinctDistinct && !k.output && !selected(list, it.Expr) {
+				return nil, invalid("ORDER BY clause expression references %s which is not visible after SELECT DISTINCT", it.Expr.SQL())
 			}
 			keys = append(keys, k)
 		}
@@ -155,10 +178,26 @@ func (c *compiler) selectQuery(e *ast.Select, order *ast.OrderBy) (*query, error
 		}
 		return emitSorted(waiting, keys, emit)
 	}
-	if e.As != nil {
+	switch e.As.(type) {
+	case *ast.AsStruct:
 		return asStruct(q), nil
+	case *ast.AsValue:
+		if len(q.columns) != 1 {
+			return nil, invalid("SELECT AS VALUE query must have exactly one column, not %d", len(q.columns))
+		}
+		q.columns[0].Name = ""
 	}
 	return q, nil
+}
+
+// selected reports whether an expression is one of the output columns.
+func selected(list []item, e ast.Expr) bool {
+	for _, it := range list {
+		if it.tree != nil && strings.EqualFold(it.tree.SQL(), e.SQL()) || it.tree == nil && strings.EqualFold(it.name, impliedName(e)) {
+			return true
+		}
+	}
+	return false
 }
 
 // asStruct folds a query's columns into one STRUCT column.
@@ -174,18 +213,43 @@ func asStruct(q *query) *query {
 // expand resolves stars and names the output columns.
 func (c *compiler) expand(results []ast.SelectItem) ([]item, error) {
 	var out []item
-	star := func(rel string, except *ast.StarModifierExcept) error {
+	star := func(rel string, except *ast.StarModifierExcept, replace *ast.StarModifierReplace) error {
 		n := len(out)
+		unused := map[string]bool{}
+		if except != nil {
+			for _, id := range except.Columns {
+				unused[strings.ToLower(id.Name)] = true
+			}
+		}
+		replaced := map[string]ast.Expr{}
+		if replace != nil {
+			for _, r := range replace.Columns {
+				replaced[strings.ToLower(r.Name.Name)] = r.Expr
+			}
+		}
 		for _, r := range c.scope.relations {
 			if rel != "" && !strings.EqualFold(r.name, rel) {
 				continue
 			}
 			for i, col := range r.columns {
-				if col.hidden || except != nil && excepted(except, col.name) {
-					continue
+				name := strings.ToLower(col.name)
+				switch {
+				case col.hidden || col.merged && rel == "":
+				case except != nil && excepted(except, col.name):
+					delete(unused, name)
+				case replaced[name] != nil:
+					out = append(out, item{name: col.name, tree: replaced[name]})
+					delete(replaced, name)
+				default:
+					out = append(out, item{name: col.name, slot: r.offset + i, expr: slotExpr(r.offset+i, col.typ, 0)})
 				}
-				out = append(out, item{name: col.name, expr: slotExpr(r.offset+i, col.typ, 0)})
 			}
+		}
+		for name := range unused {
+			return invalid("Column %s in SELECT * EXCEPT list does not exist", name)
+		}
+		for name := range replaced {
+			return invalid("Column %s in SELECT * REPLACE list does not exist", name)
 		}
 		if len(out) == n {
 			return invalid("SELECT * must have a FROM clause with columns")
@@ -195,20 +259,22 @@ func (c *compiler) expand(results []ast.SelectItem) ([]item, error) {
 	for _, r := range results {
 		switch r := r.(type) {
 		case *ast.Star:
-			if r.Replace != nil {
-				return nil, unimplemented("SELECT * REPLACE")
-			}
-			if err := star("", r.Except); err != nil {
+			if err := star("", r.Except, r.Replace); err != nil {
 				return nil, err
 			}
 		case *ast.DotStar:
 			id, ok := r.Expr.(*ast.Ident)
-			if !ok || r.Replace != nil {
-				return nil, unimplemented("%s", r.SQL())
+			if ok && c.scope.named(id.Name) {
+				if err := star(id.Name, r.Except, r.Replace); err != nil {
+					return nil, err
+				}
+				continue
 			}
-			if err := star(id.Name, r.Except); err != nil {
+			fields, err := c.structFields(r)
+			if err != nil {
 				return nil, err
 			}
+			out = append(out, fields...)
 		case *ast.Alias:
 			out = append(out, item{name: r.As.Alias.Name, tree: r.Expr})
 		case *ast.ExprSelectItem:
@@ -216,6 +282,31 @@ func (c *compiler) expand(results []ast.SelectItem) ([]item, error) {
 		default:
 			return nil, unimplemented("the select item %s", r.SQL())
 		}
+	}
+	return out, nil
+}
+
+// structFields expands struct.*.
+func (c *compiler) structFields(r *ast.DotStar) ([]item, error) {
+	if r.Except != nil || r.Replace != nil {
+		return nil, unimplemented("%s", r.SQL())
+	}
+	x, err := c.expr(r.Expr)
+	if err != nil {
+		return nil, err
+	}
+	if x.typ == nil || x.typ.Code != store.Struct {
+		return nil, invalid("Dot-star is not supported for type %s", TypeName(x.typ))
+	}
+	var out []item
+	for i, f := range x.typ.Fields {
+		out = append(out, item{name: f.Name, slot: -1, expr: derived(f.Type, func(fr *frame) (store.Value, error) {
+			v, err := x.eval(fr)
+			if err != nil || !v.Valid {
+				return store.Value{}, err
+			}
+			return v.List[i], nil
+		}, x)})
 	}
 	return out, nil
 }

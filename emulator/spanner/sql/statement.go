@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
@@ -26,6 +27,8 @@ type Statement struct {
 	tree ast.Statement
 	kind Kind
 	tvf  *ast.TVFCallExpr // of a change-stream query
+	// postgres says that the text was one of the PostgreSQL dialect.
+	postgres bool
 }
 
 // maxStatement is Spanner's limit on the length of a statement, in characters.
@@ -61,6 +64,14 @@ func Parse(text string) (*Statement, error) {
 		return nil, unimplemented("the statement %s", firstWords(text))
 	}
 	return s, nil
+}
+
+// ParseIn parses one statement in the dialect of the database that has the schema.
+func ParseIn(s *store.Schema, text string) (*Statement, error) {
+	if s.Postgres {
+		return ParsePostgres(text)
+	}
+	return Parse(text)
 }
 
 // maxNesting keeps the parser, which recurses, within the stack.
@@ -111,6 +122,9 @@ type Env struct {
 	Params map[string]Param
 	// Now is what CURRENT_TIMESTAMP answers.
 	Now time.Time
+
+	schema    *store.Schema // without a Reader: the schema that expressions are checked against
+	sequences bool          // sequences may be advanced
 }
 
 // Plan is a checked query, ready to run.
@@ -124,6 +138,10 @@ func (s *Statement) Prepare(env Env) (*Plan, error) {
 	if !ok || s.kind != Query {
 		return nil, invalid("the statement is not a query: %s", firstWords(s.text))
 	}
+	if err := checkHints(t.Hint, statementHints); err != nil {
+		return nil, err
+	}
+	_, env.sequences = env.Reader.(*store.Txn)
 	c := &compiler{env: env}
 	q, err := c.query(t.Query)
 	if err != nil {
@@ -132,7 +150,17 @@ func (s *Statement) Prepare(env Env) (*Plan, error) {
 	for i, f := range q.columns {
 		if f.Type == nil {
 			q.columns[i].Type = int64Type
+		} else if f.Type.Code == store.Struct {
+			return nil, store.Errorf(codes.Unimplemented, "Unsupported query shape: A struct value cannot be returned as a column value. Rewrite the query to flatten the struct fields in the result.")
 		}
+	}
+	if s.postgres {
+		for i := range q.columns {
+			q.columns[i].Type = pgType(q.columns[i].Type)
+		}
+	}
+	if err := checkShape(t.Query, q.columns); err != nil {
+		return nil, err
 	}
 	return &Plan{q}, nil
 }

@@ -41,13 +41,35 @@ func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Pa
 		return nil, invalid("the statement is not a change-stream query: %s", firstWords(s.text))
 	}
 	name := pathName(s.tvf.Name)
-	if len(name) <= len(readFunction) || !strings.EqualFold(name[:len(readFunction)], readFunction) {
-		return nil, invalid("Table-valued function not found: %s", name)
+	if s.postgres {
+		return s.pgStreamQuery(name, schema, params)
 	}
-	def := schema.Stream(name[len(readFunction):])
+	def := streamOf(schema, name)
 	if def == nil {
 		return nil, invalid("Table-valued function not found: %s", name)
 	}
+	return s.streamQuery(name, def, params)
+}
+
+// pgStreamQuery checks a call of spanner.read_json_<stream> or spanner.read_proto_bytes_<stream>.
+func (s *Statement) pgStreamQuery(name string, schema *store.Schema, params map[string]Param) (*StreamQuery, error) {
+	stream, proto, ok := pgStreamName(s.tvf.Name)
+	var def *store.ChangeStream
+	if ok {
+		def = streamNamed(schema, stream)
+	}
+	// Names keep their case there, and a stream has the one function that fits its partition mode.
+	if def == nil || !strings.HasPrefix(stream, def.Name) || proto != (optionValue(def.Options, "partition_mode") == "MUTABLE_KEY_RANGE") {
+		return nil, invalid("function %s(…) does not exist", name)
+	}
+	if len(s.tvf.Args) != len(streamParams) || len(s.tvf.NamedArgs) > 0 {
+		return nil, invalid("function %s takes %d arguments by position", name, len(streamParams))
+	}
+	return s.streamQuery(name, def, params)
+}
+
+// streamQuery checks the query around a read function and reads the arguments.
+func (s *Statement) streamQuery(name string, def *store.ChangeStream, params map[string]Param) (*StreamQuery, error) {
 	if err := s.checkShape(name); err != nil {
 		return nil, err
 	}
@@ -71,6 +93,40 @@ func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Pa
 		q.HeartbeatMillis = &args[3].Int
 	}
 	return q, nil
+}
+
+// defaultPlacement is the placement of rows in a database without placement tables, which are the only ones here.
+const defaultPlacement = "_default"
+
+// streamOf finds the change stream that a read function reads, or returns nil.
+func streamOf(schema *store.Schema, function string) *store.ChangeStream {
+	if len(function) <= len(readFunction) || !strings.EqualFold(function[:len(readFunction)], readFunction) {
+		return nil
+	}
+	return streamNamed(schema, function[len(readFunction):])
+}
+
+// streamNamed finds the change stream by what a read function's name ends with, or returns nil. With per_placement_tvf a
+// stream has one function for each placement, and none for all.
+func streamNamed(schema *store.Schema, name string) *store.ChangeStream {
+	if def := schema.Stream(name); def != nil && !perPlacement(def) {
+		return def
+	}
+	if n := len(name) - len(defaultPlacement); n > 0 && strings.EqualFold(name[n:], defaultPlacement) {
+		if def := schema.Stream(name[:n]); def != nil && perPlacement(def) {
+			return def
+		}
+	}
+	return nil
+}
+
+func perPlacement(def *store.ChangeStream) bool {
+	for _, o := range def.Options {
+		if o.Name == "per_placement_tvf" {
+			return o.Value == "true"
+		}
+	}
+	return false
 }
 
 // checkShape refuses everything around the function call but SELECT ChangeRecord or SELECT *.

@@ -115,7 +115,7 @@ func columnType(t ast.SchemaType) (*store.Type, int, error) {
 		}
 		n, err := parseInt(lit.Value, lit.Base)
 		if err != nil || n < 1 || n > limit {
-			return nil, 0, failed("the length of %s must be from 1 to %d %s, not %s", t.Name, limit, what, lit.Value)
+			return nil, 0, invalid("the length of %s must be from 1 to %d %s, not %s", t.Name, limit, what, lit.Value)
 		}
 		return typ, int(n), nil
 	case *ast.ArraySchemaType:
@@ -127,7 +127,7 @@ func columnType(t ast.SchemaType) (*store.Type, int, error) {
 			return nil, 0, err
 		}
 		if elem.Code == store.Array {
-			return nil, 0, failed("an array of arrays is not a column type")
+			return nil, 0, invalid("an array of arrays is not a column type")
 		}
 		return &store.Type{Code: store.Array, Elem: elem}, n, nil
 	case *ast.NamedType:
@@ -145,7 +145,7 @@ func scalarColumnType(name string) (*store.Type, int, error) {
 	case nil, intervalType:
 		return nil, 0, unimplemented("the column type %s", name)
 	case stringType, bytesType:
-		return nil, 0, failed("type %s needs a length, e.g. %s(MAX)", name, strings.ToUpper(name))
+		return nil, 0, invalid("type %s needs a length, e.g. %s(MAX)", name, strings.ToUpper(name))
 	}
 	return typ, 0, nil
 }
@@ -204,4 +204,12 @@ func sameType(a, b *store.Type) bool {
 		}
 	}
 	return true
+}
+
+// position says where in the text a piece of it is, as error messages do.
+func position(n ast.Node) string {
+	if at := n.Pos(); at >= 0 {
+		return fmt.Sprintf(" [at offset %d]", at)
+	}
+	return ""
 }

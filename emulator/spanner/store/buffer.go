@@ -86,6 +86,7 @@ type view interface {
 	schemaVersion() *Schema
 	row(t *Table, k Key) Row
 	rows(t *Table, r Range, fn func(Key, Row) bool)
+	entries(x *Index, r Range, fn func(k, pk Key) bool)
 }
 
 // effects applies mutations to a buffer over a view. All checks but those of unique indexes happen here.
@@ -136,6 +137,27 @@ func (e effects) keysIn(t *Table, r Range) []Key {
 	return keys
 }
 
+// applyAll carries out mutations and then checks foreign keys. mark is the length of the undo log before.
+func (e effects) applyAll(ms []Mutation, mark int) error {
+	for _, m := range ms {
+		if err := e.apply(m); err != nil {
+			return err
+		}
+	}
+	if !e.view.schemaVersion().hasForeignKeys() {
+		return nil
+	}
+	var touched []*pending
+	seen := map[*pending]bool{}
+	for _, u := range e.buf.undo[mark:] {
+		if !seen[u.p] {
+			seen[u.p] = true
+			touched = append(touched, u.p)
+		}
+	}
+	return e.checkReferences(touched)
+}
+
 // apply carries out one mutation, row by row.
 func (e effects) apply(m Mutation) error {
 	if m.Op == DeleteRows {
@@ -165,6 +187,10 @@ func (e effects) write(m Mutation, values Row) error {
 		if t.Columns[c].Generated != "" {
 			return Errorf(codes.FailedPrecondition, "cannot write to generated column %s of table %s", t.Columns[c].Name, t.QualifiedName())
 		}
+		// A bad value is found before a missing row, as in Spanner.
+		if err := checkValue(t, &t.Columns[c], values[i]); err != nil {
+			return err
+		}
 	}
 	op := m.Op
 	// Key columns that are absent are filled by their defaults where the row may be new, else missing.
@@ -172,7 +198,7 @@ func (e effects) write(m Mutation, values Row) error {
 		c := &t.Columns[p.Column]
 		switch {
 		case isGiven[p.Column] || c.Generated != "":
-		case c.Default != "" && op != UpdateRow:
+		case c.HasDefault() && op != UpdateRow:
 			v, err := c.Compute(nil)
 			if err != nil {
 				return err
@@ -182,14 +208,8 @@ func (e effects) write(m Mutation, values Row) error {
 			return Errorf(codes.FailedPrecondition, "primary key column %s of table %s is not specified", c.Name, t.QualifiedName())
 		}
 	}
-	for i := range t.Columns {
-		if c := &t.Columns[i]; c.Generated != "" && t.IsKey(i) {
-			v, err := c.Compute(given)
-			if err != nil {
-				return err
-			}
-			given[i] = v
-		}
+	if err := computeKey(t, given); err != nil {
+		return err
 	}
 	key := t.KeyOf(given)
 	e.buf.cells += int64(len(m.Columns))
@@ -226,7 +246,7 @@ func (e effects) write(m Mutation, values Row) error {
 		}
 		for i := range t.Columns {
 			c := &t.Columns[i]
-			if !isGiven[i] && c.Default != "" {
+			if !isGiven[i] && c.HasDefault() {
 				v, err := c.Compute(nil)
 				if err != nil {
 					return err
@@ -242,14 +262,15 @@ func (e effects) write(m Mutation, values Row) error {
 			}
 		}
 	}
-	for i := range t.Columns {
-		if c := &t.Columns[i]; c.Generated != "" && !t.IsKey(i) {
-			v, err := c.Compute(row)
-			if err != nil {
-				return err
-			}
-			row[i] = v
+	for _, i := range t.ComputeOrder {
+		if t.IsKey(i) {
+			continue
 		}
+		v, err := t.Columns[i].Compute(row)
+		if err != nil {
+			return err
+		}
+		row[i] = v
 	}
 	if err := checkRow(t, row); err != nil {
 		return err
@@ -268,6 +289,21 @@ func (e effects) write(m Mutation, values Row) error {
 			w[i] = w[i] || isGiven[i] && !t.IsKey(i)
 		}
 		p.written = w
+	}
+	return nil
+}
+
+// computeKey fills the generated columns of the key, and those they use.
+func computeKey(t *Table, r Row) error {
+	for _, i := range t.ComputeOrder {
+		if !t.IsKey(i) && !t.hasGeneratedKey() {
+			continue
+		}
+		v, err := t.Columns[i].Compute(r)
+		if err != nil {
+			return err
+		}
+		r[i] = v
 	}
 	return nil
 }
@@ -312,7 +348,8 @@ func (e effects) delete(t *Table, k Key) error {
 		}
 	}
 	p := e.touch(t, k)
+	gone := p.cur
 	p.cur, p.replaced, p.written = nil, false, nil
 	e.buf.cells++
-	return nil
+	return e.deleteReferring(t, gone)
 }

@@ -23,7 +23,8 @@ type CommitRequest struct {
 type CommitResult struct {
 	// Timestamp is the commit timestamp in microseconds since 1970.
 	Timestamp int64
-	// MutationCount counts written columns and deleted rows, about as Spanner's commit statistics do.
+	// MutationCount is what Spanner's commit statistics count: a written row once for each column named in the write, a
+	// deleted row once, and the changes of index entries likewise.
 	MutationCount int64
 }
 
@@ -36,13 +37,38 @@ func (t *Txn) Commit(req CommitRequest) (CommitResult, error) {
 	if t.done {
 		return CommitResult{}, Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
 	}
+	if t.failed != nil {
+		return CommitResult{}, t.failed
+	}
 	t.done = true
 	return t.db.commit(t, req)
+}
+
+// Alone runs fn with a new transaction and commits it, while no other transaction commits: it never conflicts. fn must
+// not use the database but through its transaction, and must not end it. fn's error takes the transaction back.
+func (db *Database) Alone(o TxnOptions, fn func(*Txn) (CommitRequest, error)) (CommitResult, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	t := db.BeginWith(o)
+	req, err := fn(t)
+	if err != nil {
+		t.Rollback()
+		return CommitResult{}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done = true
+	return db.commitLocked(t, req)
 }
 
 func (db *Database) commit(t *Txn, req CommitRequest) (CommitResult, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	return db.commitLocked(t, req)
+}
+
+// commitLocked commits. The caller holds db.mu and t.mu.
+func (db *Database) commitLocked(t *Txn, req CommitRequest) (CommitResult, error) {
 	old := db.current.Load()
 	if what := t.conflict(old); what != "" {
 		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: %s changed since it was read; retry the transaction", what)
@@ -54,10 +80,15 @@ func (db *Database) commit(t *Txn, req CommitRequest) (CommitResult, error) {
 	buf := stamp(&t.buf, ts)
 	now := &Snapshot{db: db, st: old, ts: ts, schema: old.schema}
 	eff := effects{buf: buf, view: now}
-	for _, m := range req.Mutations {
-		if err := eff.apply(stampMutation(m, ts)); err != nil {
-			return CommitResult{}, err
-		}
+	ms := make([]Mutation, len(req.Mutations))
+	for i, m := range req.Mutations {
+		ms[i] = stampMutation(m, ts)
+	}
+	if err := eff.applyAll(ms, 0); err != nil {
+		return CommitResult{}, err
+	}
+	if what := t.overwritten(old, buf); what != "" {
+		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: %s was written since the transaction's snapshot; retry the transaction", what)
 	}
 	w := &writer{db: db, ts: ts, st: &state{
 		ts: ts, schema: old.schema, schemas: old.schemas,
@@ -65,6 +96,13 @@ func (db *Database) commit(t *Txn, req CommitRequest) (CommitResult, error) {
 	}}
 	changes, err := w.write(buf)
 	if err != nil {
+		return CommitResult{}, err
+	}
+	count := buf.cells + w.indexCells
+	if err := t.opts.checkMutations(count); err != nil {
+		return CommitResult{}, err
+	}
+	if err := t.opts.checkSize(w.size); err != nil {
 		return CommitResult{}, err
 	}
 	// From here on nothing fails: the garbage, the state and the observers belong to a commit that happened.
@@ -78,7 +116,7 @@ func (db *Database) commit(t *Txn, req CommitRequest) (CommitResult, error) {
 			Tag: req.Tag, System: req.System, Excluded: req.Excluded, Changes: changes,
 		})
 	}
-	return CommitResult{Timestamp: ts, MutationCount: buf.cells}, nil
+	return CommitResult{Timestamp: ts, MutationCount: count}, nil
 }
 
 // stamp returns the statements' buffer with the commit timestamp in place of its placeholders. Keys that contain one
@@ -145,6 +183,20 @@ func checkFuture(t *Table, r Row, ts int64) error {
 	return nil
 }
 
+// storedCells is what an update counts in an index whose entry stays where it is: nothing, or the stored columns that it
+// wrote and the entry itself.
+func (x *Index) storedCells(p *pending) (n int64) {
+	for _, c := range x.Storing {
+		if p.replaced || p.written != nil && p.written[c] {
+			n++
+		}
+	}
+	if n > 0 {
+		n++
+	}
+	return n
+}
+
 // writer builds the state that a commit publishes. It runs under the commit lock.
 type writer struct {
 	db      *Database
@@ -152,6 +204,8 @@ type writer struct {
 	st      *state
 	cloned  map[int64]bool
 	garbage []garbage
+	// size is the bytes of the written rows and index entries, indexCells the mutations that index entries count as.
+	size, indexCells int64
 }
 
 // tree returns a tree of the new state that may be changed.
@@ -190,6 +244,10 @@ func (w *writer) write(b *buffer) ([]RowChange, error) {
 			if err := checkFuture(p.table, p.cur, w.ts); err != nil {
 				return nil, err
 			}
+			if err := checkKey(p.table, p.cur, p.key); err != nil {
+				return nil, err
+			}
+			w.size += p.cur.size()
 		}
 		c := RowChange{Table: p.table, Key: p.key, Old: p.old, New: p.cur}
 		switch {
@@ -242,12 +300,19 @@ func (w *writer) writeIndexes(b *buffer) error {
 				is, prefix, isIn = x.entryKey(p.table, p.cur, p.key)
 			}
 			if wasIn && isIn && was == is {
+				w.indexCells += x.storedCells(p)
 				continue
 			}
 			if wasIn {
+				w.indexCells++
 				w.put(x.ID, was, p.key, nil, p.table)
 			}
 			if isIn {
+				if err := checkIndexKey(x, p.table, p.cur, is[:prefix]); err != nil {
+					return err
+				}
+				w.indexCells += 1 + int64(len(x.Storing))
+				w.size += int64(len(is))
 				adds = append(adds, add{x, p, is, prefix})
 			}
 		}

@@ -31,6 +31,8 @@ type Options struct {
 	Clock Clock
 	// Retention is how long old versions stay readable; 0 means DefaultRetention.
 	Retention time.Duration
+	// Postgres makes a database of the PostgreSQL dialect.
+	Postgres bool
 	// Observe, if set, is called with every commit in timestamp order, before Commit returns and while the commit lock is
 	// held: it must not block and must not call the database. The commit and all it points at are immutable and may be
 	// kept.
@@ -73,8 +75,9 @@ func New(o Options) *Database {
 		o.Retention = DefaultRetention
 	}
 	db := &Database{opts: o, last: o.Clock.Now().UnixMicro()}
-	s := &Schema{At: db.last, Options: map[string]string{}}
-	db.horizon.Store(db.last)
+	s := &Schema{At: db.last, Options: map[string]string{}, Postgres: o.Postgres, Clock: o.Clock}
+	// There is nothing before the first commit, but it may be read there, as far back as retention allows.
+	db.horizon.Store(db.last - o.Retention.Microseconds())
 	db.current.Store(&state{ts: db.last, schema: s, schemas: []*Schema{s}, trees: map[int64]*tree{}, lastWrite: map[int64]int64{}})
 	return db
 }
@@ -84,6 +87,18 @@ func (db *Database) Now() time.Time { return db.opts.Clock.Now() }
 
 // Schema returns the current schema.
 func (db *Database) Schema() *Schema { return db.current.Load().schema }
+
+// Found makes the current schema the one that reads of the time before it see: the schema the database was created with.
+func (db *Database) Found() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	st := *db.current.Load()
+	st.schemas = []*Schema{st.schema}
+	db.current.Store(&st)
+}
+
+// EarliestVersion is the oldest readable timestamp, in microseconds since 1970.
+func (db *Database) EarliestVersion() int64 { return db.horizon.Load() }
 
 // NewObjectID gives a fresh Table.ID or Index.ID.
 func (db *Database) NewObjectID() int64 { return db.objects.Add(1) }
@@ -204,6 +219,9 @@ func (db *Database) rebuild(st *state, old *Schema, at int64) error {
 		}
 		st.trees[x.ID] = tr
 	}
+	if err := db.checkForeignKeys(st, old, at); err != nil {
+		return err
+	}
 	live := map[int64]bool{}
 	for _, s := range st.schemas {
 		for _, t := range s.Tables {
@@ -222,15 +240,51 @@ func (db *Database) rebuild(st *state, old *Schema, at int64) error {
 	return nil
 }
 
+// checkForeignKeys refuses a schema change that adds a foreign key which existing rows break.
+func (db *Database) checkForeignKeys(st *state, old *Schema, at int64) error {
+	e := effects{buf: &buffer{}, view: &Snapshot{db: db, st: st, ts: at, schema: st.schema}}
+	for _, t := range st.schema.Tables {
+		before := old.Table(t.QualifiedName())
+		if before == nil || before == t || len(t.ForeignKeys) <= len(before.ForeignKeys) {
+			continue
+		}
+		var failed error
+		e.view.rows(t, Range{}, func(_ Key, r Row) bool {
+			failed = e.checkRefers(st.schema, t, r)
+			return failed == nil
+		})
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
+}
+
 // checkRows refuses a schema change that existing rows break.
 func checkRows(tr *tree, t *Table, at int64) (err error) {
 	ascend(tr, Range{}, func(e entry) bool {
 		if v := e.at(at); v != nil {
-			err = checkRow(t, adapt(v.row, v.table, t))
+			r := adapt(v.row, v.table, t)
+			if err = checkComputed(t, v.table, r); err == nil {
+				err = checkRow(t, r)
+			}
 		}
 		return err == nil
 	})
 	return err
+}
+
+// checkComputed computes the generated columns that were added since the row was written.
+func checkComputed(t, written *Table, r Row) error {
+	if t == written {
+		return nil
+	}
+	for _, i := range t.ComputeOrder {
+		if _, err := t.Columns[i].Compute(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // holdsOther reports whether an index has a live entry with this prefix for another row than pk.

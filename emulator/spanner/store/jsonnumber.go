@@ -27,23 +27,29 @@ func canonicalNumber(n json.Number) (json.Number, error) {
 	return json.Number(jsonFloat(f)), nil
 }
 
-// jsonFloat writes the shortest text that reads back as f: plain up to 15 digits before the point and 4 zeros behind it,
-// else with an exponent of at least two digits.
+// jsonFloat writes f: plain up to 15 digits before the point and 4 zeros behind it, else with an exponent of at least two
+// digits.
 func jsonFloat(f float64) string {
+	sign := ""
+	if math.Signbit(f) {
+		sign, f = "-", -f
+	}
 	if f == 0 {
-		if math.Signbit(f) {
-			return "-0.0"
+		return sign + "0.0"
+	}
+	raw, exponent := grisu(f)
+	digits := string(raw)
+	switch point := len(digits) + exponent; {
+	case exponent >= 0 && point <= 15:
+		return sign + digits + strings.Repeat("0", exponent) + ".0"
+	case point > 0 && point <= 15:
+		return sign + digits[:point] + "." + digits[point:]
+	case point > -4 && point <= 0:
+		return sign + "0." + strings.Repeat("0", -point) + digits
+	default:
+		if len(digits) > 1 {
+			digits = digits[:1] + "." + digits[1:]
 		}
-		return "0.0"
+		return fmt.Sprintf("%s%se%+03d", sign, digits, point-1)
 	}
-	scientific := strconv.FormatFloat(f, 'e', -1, 64)
-	exponent, err := strconv.Atoi(scientific[strings.IndexByte(scientific, 'e')+1:])
-	if point := exponent + 1; err != nil || point <= -4 || point > 15 {
-		return scientific
-	}
-	plain := strconv.FormatFloat(f, 'f', -1, 64)
-	if !strings.Contains(plain, ".") {
-		plain += ".0"
-	}
-	return plain
 }

@@ -63,6 +63,15 @@ func checkRow(t *Table, r Row) error {
 			return err
 		}
 	}
+	for _, c := range t.Checks {
+		v, err := c.Holds(r)
+		if err != nil {
+			return err
+		}
+		if v.Valid && v.Int == 0 {
+			return Errorf(codes.OutOfRange, "Check constraint `%s`.`%s` is violated for key %s", t.QualifiedName(), c.Name, FormatKey(t, r))
+		}
+	}
 	return nil
 }
 
@@ -76,9 +85,6 @@ func checkValue(t *Table, c *Column, v Value) error {
 	if v.Nanos == -1 && c.Type.Code == Timestamp && !c.AllowCommitTimestamp {
 		return Errorf(codes.FailedPrecondition, "cannot write the commit timestamp to column %s of table %s: the column has no option allow_commit_timestamp = true", c.Name, t.QualifiedName())
 	}
-	if c.MaxLength == 0 {
-		return nil
-	}
 	if c.Type.Code == Array {
 		for _, e := range v.List {
 			if err := checkLength(t, c, c.Type.Elem.Code, e); err != nil {
@@ -91,12 +97,21 @@ func checkValue(t *Table, c *Column, v Value) error {
 }
 
 func checkLength(t *Table, c *Column, code Code, v Value) error {
-	n := len(v.Text)
-	if code == String && n > c.MaxLength {
+	n, limit := len(v.Text), c.MaxLength
+	if limit == 0 {
+		limit = MaxCellBytes
+		if code == String {
+			limit = MaxStringRunes
+		}
+	}
+	if code == String && !utf8.ValidString(v.Text) {
+		return Errorf(codes.FailedPrecondition, "column %s of table %s has a value that is not valid UTF-8", c.Name, t.QualifiedName())
+	}
+	if code == String && n > limit {
 		n = utf8.RuneCountInString(v.Text)
 	}
-	if n > c.MaxLength {
-		return Errorf(codes.FailedPrecondition, "new value exceeds the maximum size limit for column %s of table %s: %d, limit %d", c.Name, t.QualifiedName(), n, c.MaxLength)
+	if n > limit {
+		return Errorf(codes.FailedPrecondition, "new value exceeds the maximum size limit for column %s of table %s: %d, limit %d", c.Name, t.QualifiedName(), n, limit)
 	}
 	return nil
 }

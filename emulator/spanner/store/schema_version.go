@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Index is one version of a secondary index; immutable.
@@ -19,6 +20,8 @@ type Index struct {
 	Storing      []int
 	Unique       bool
 	NullFiltered bool
+	// Managed indexes stand behind foreign keys; they are not part of the DDL.
+	Managed bool
 	// InterleaveIn is the parent table of an interleaved index, or "".
 	InterleaveIn string
 }
@@ -40,8 +43,22 @@ type Schema struct {
 	Tables     []*Table
 	Indexes    []*Index
 	Streams    []*ChangeStream
+	Views      []*View
+	Sequences  []*Sequence
+	// Postgres says that the database has the PostgreSQL dialect.
+	Postgres bool
 	// Options are the database options that ALTER DATABASE set, by name.
 	Options map[string]string
+	// Clock is the database's, which CURRENT_TIMESTAMP in column defaults reads; nil means SystemClock.
+	Clock Clock
+}
+
+// Now reads the schema's clock.
+func (s *Schema) Now() time.Time {
+	if s.Clock == nil {
+		return SystemClock{}.Now()
+	}
+	return s.Clock.Now()
 }
 
 // Clone returns a copy whose lists may be changed; the objects in them are shared and may not.
@@ -51,6 +68,8 @@ func (s *Schema) Clone() *Schema {
 	c.Tables = slices.Clone(s.Tables)
 	c.Indexes = slices.Clone(s.Indexes)
 	c.Streams = slices.Clone(s.Streams)
+	c.Views = slices.Clone(s.Views)
+	c.Sequences = slices.Clone(s.Sequences)
 	c.Options = maps.Clone(s.Options)
 	return &c
 }
@@ -80,6 +99,26 @@ func (s *Schema) Stream(name string) *ChangeStream {
 	for _, c := range s.Streams {
 		if strings.EqualFold(c.Name, name) {
 			return c
+		}
+	}
+	return nil
+}
+
+// View finds a view by its qualified name, ignoring case, or returns nil.
+func (s *Schema) View(name string) *View {
+	for _, v := range s.Views {
+		if strings.EqualFold(v.QualifiedName(), name) {
+			return v
+		}
+	}
+	return nil
+}
+
+// Sequence finds a sequence by its qualified name, ignoring case, or returns nil.
+func (s *Schema) Sequence(name string) *Sequence {
+	for _, q := range s.Sequences {
+		if strings.EqualFold(q.QualifiedName(), name) {
+			return q
 		}
 	}
 	return nil
@@ -128,14 +167,38 @@ func adapt(r Row, from, to *Table) Row {
 		return r
 	}
 	out := make(Row, len(to.Columns))
+	var added []bool
 	for i := range to.Columns {
 		out[i] = to.Columns[i].Backfill
+		found := false
 		for j := range from.Columns {
 			if from.Columns[j].Ordinal == to.Columns[i].Ordinal {
-				out[i] = r[j]
+				out[i], found = r[j], true
 				break
 			}
 		}
+		if !found && to.Columns[i].Generated != "" {
+			if added == nil {
+				added = make([]bool, len(to.Columns))
+			}
+			added[i] = true
+		}
+	}
+	if added != nil {
+		computeAdded(out, to, added)
 	}
 	return out
+}
+
+// computeAdded gives a row the generated columns that were added after it was written.
+func computeAdded(r Row, t *Table, added []bool) {
+	for _, i := range t.ComputeOrder {
+		if !added[i] {
+			continue
+		}
+		// The schema change has computed every row that was there, so this one does not fail.
+		if v, err := t.Columns[i].Compute(r); err == nil {
+			r[i] = v
+		}
+	}
 }

@@ -11,7 +11,8 @@ import (
 // Txn is one optimistic read-write transaction: it reads one snapshot, remembers what it read, and buffers its writes.
 // It is safe for concurrent use. A Txn that is dropped without Commit leaves nothing behind.
 type Txn struct {
-	db *Database
+	db   *Database
+	opts TxnOptions
 
 	mu     sync.Mutex
 	base   *Snapshot // pinned by the first read or write
@@ -19,10 +20,30 @@ type Txn struct {
 	ranges map[int64][]Range
 	buf    buffer
 	done   bool
+	failed error // of the statement that broke a constraint
 }
 
-// Begin starts a read-write transaction. Its snapshot is taken at its first read or statement.
-func (db *Database) Begin() *Txn { return &Txn{db: db} }
+// TxnOptions configure a read-write transaction. The zero value is serializable and held to Spanner's limits.
+type TxnOptions struct {
+	// RepeatableRead is snapshot isolation: what the transaction only read may change under it. Its writes still conflict
+	// with other writes of the same rows since its snapshot, and what constraints look at still counts as read.
+	RepeatableRead bool
+	// NoLimits lifts the limits on one commit's size: for work that Spanner would cut into many commits.
+	NoLimits bool
+}
+
+// Begin starts a serializable read-write transaction. Its snapshot is taken at its first read or statement.
+func (db *Database) Begin() *Txn { return db.BeginWith(TxnOptions{}) }
+
+// BeginWith is Begin with options.
+func (db *Database) BeginWith(o TxnOptions) *Txn { return &Txn{db: db, opts: o} }
+
+// Blind reports that the transaction has read nothing, so that no change but one of the schema can abort it.
+func (t *Txn) Blind() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.base == nil
+}
 
 func (t *Txn) pin() *Snapshot {
 	if t.base == nil {
@@ -82,125 +103,193 @@ func (v txnView) rows(tab *Table, r Range, fn func(Key, Row) bool) {
 	v.t.pin().rows(tab, r, fn)
 }
 
+func (v txnView) entries(x *Index, r Range, fn func(k, pk Key) bool) {
+	v.t.noteRange(x.ID, r)
+	v.t.pin().entries(x, r, fn)
+}
+
+// noteRead remembers a range that the transaction's user has read; with repeatable reads nobody has to.
+func (t *Txn) noteRead(id int64, r Range) {
+	if t.opts.RepeatableRead {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.noteRange(id, r)
+}
+
 // Get returns the row of the key as the transaction sees it, its own writes included, or nil.
 func (t *Txn) Get(tab *Table, k Key) (Row, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.failed != nil {
+		return nil, t.failed
+	}
 	if p := t.buf.get(tab, k); p != nil {
 		return p.cur, nil
+	}
+	if t.opts.RepeatableRead {
+		return t.pin().row(tab, k), nil
 	}
 	return txnView{t}.row(tab, k), nil
 }
 
-// overlayRow is a row that the transaction has touched, copied out of the buffer.
+// overlayRow is a row that the transaction has touched, copied out of the buffer: row is nil if it is not there (any
+// more). In an index scan key is the entry's.
 type overlayRow struct {
 	key Key
 	row Row
 }
 
-func (t *Txn) overlay(tab *Table, r Range) []overlayRow {
-	var own []overlayRow
-	t.buf.scan(tab, r, func(p *pending) bool {
-		own = append(own, overlayRow{p.key, p.cur})
-		return true
-	})
-	return own
+// merged calls fn with the transaction's own rows between those of the snapshot, in key order. It returns the part of r
+// that fn has seen: all of it, or up to the key at which fn returned false.
+type merged struct {
+	own     []overlayRow
+	fn      func(Key, Row) bool
+	stopped bool
+	last    Key
+}
+
+func (m *merged) visit(k Key, row Row) bool {
+	if row != nil && !m.fn(k, row) {
+		m.stopped, m.last = true, k
+	}
+	return !m.stopped
+}
+
+// base takes the next row of the snapshot and first what comes before it; an own row of the same key replaces it.
+func (m *merged) base(k Key, row Row) bool {
+	for len(m.own) > 0 && m.own[0].key <= k && !m.stopped {
+		o := m.own[0]
+		m.own = m.own[1:]
+		if o.key == k {
+			row = o.row
+			break
+		}
+		m.visit(o.key, o.row)
+	}
+	return !m.stopped && m.visit(k, row)
+}
+
+func (m *merged) finish(r Range) (seen Range) {
+	for _, o := range m.own {
+		if m.stopped || !m.visit(o.key, o.row) {
+			break
+		}
+	}
+	if m.stopped {
+		r.End = m.last + "\x00"
+	}
+	return r
 }
 
 // Scan calls fn with the rows of r as the transaction sees them, in key order, until fn returns false. fn may use the
-// transaction; what it writes does not show in this scan.
+// transaction; what it writes does not show in this scan. Only the part of r up to where fn stopped counts as read.
 func (t *Txn) Scan(tab *Table, r Range, fn func(Key, Row) bool) error {
+	m := merged{fn: fn}
 	t.mu.Lock()
-	t.noteRange(tab.ID, r)
-	base := t.pin()
-	own := t.overlay(tab, r)
-	t.mu.Unlock()
-
-	more := true
-	base.rows(tab, r, func(k Key, row Row) bool {
-		for len(own) > 0 && own[0].key < k && more {
-			if own[0].row != nil {
-				more = fn(own[0].key, own[0].row)
-			}
-			own = own[1:]
-		}
-		if more && len(own) > 0 && own[0].key == k {
-			row = own[0].row
-			own = own[1:]
-		}
-		if more && row != nil {
-			more = fn(k, row)
-		}
-		return more
-	})
-	for _, o := range own {
-		if !more {
-			break
-		}
-		if o.row != nil {
-			more = fn(o.key, o.row)
-		}
+	if err := t.failed; err != nil {
+		t.mu.Unlock()
+		return err
 	}
+	base := t.pin()
+	t.buf.scan(tab, r, func(p *pending) bool {
+		m.own = append(m.own, overlayRow{p.key, p.cur})
+		return true
+	})
+	t.mu.Unlock()
+	base.rows(tab, r, m.base)
+	t.noteRead(tab.ID, m.finish(r))
 	return nil
 }
 
 // ScanIndex calls fn with the rows of an index as the transaction sees them, in index order, until fn returns false.
 func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) error {
-	type hit struct {
-		key Key
-		row Row
-	}
-	var hits []hit
+	m := merged{fn: fn}
+	touched := map[Key]bool{}
 	t.mu.Lock()
-	t.noteRange(x.ID, r)
+	if err := t.failed; err != nil {
+		t.mu.Unlock()
+		return err
+	}
 	base := t.pin()
-	base.entries(x, r, func(k, pk Key) bool {
-		if t.buf.get(tab, pk) == nil {
-			t.notePoint(tab.ID, pk)
-			hits = append(hits, hit{k, base.row(tab, pk)})
-		}
-		return true
-	})
-	n := len(hits)
 	t.buf.scan(tab, Range{}, func(p *pending) bool {
+		touched[p.key] = true
 		if p.cur == nil {
 			return true
 		}
 		if k, _, ok := x.entryKey(tab, p.cur, p.key); ok && r.Contains(k) {
-			hits = append(hits, hit{k, p.cur})
+			m.own = append(m.own, overlayRow{k, p.cur})
 		}
 		return true
 	})
 	t.mu.Unlock()
-	if len(hits) > n {
-		slices.SortFunc(hits, func(a, b hit) int { return cmp.Compare(a.key, b.key) })
-	}
-	for _, h := range hits {
-		if h.row != nil && !fn(h.key, h.row) {
-			break
+	slices.SortFunc(m.own, func(a, b overlayRow) int { return cmp.Compare(a.key, b.key) })
+	base.entries(x, r, func(k, pk Key) bool {
+		if touched[pk] {
+			return true
 		}
-	}
+		if !t.opts.RepeatableRead {
+			t.mu.Lock()
+			t.notePoint(tab.ID, pk)
+			t.mu.Unlock()
+		}
+		return m.base(k, base.row(tab, pk))
+	})
+	t.noteRead(x.ID, m.finish(r))
 	return nil
 }
 
 // Apply carries out mutations at once, as a DML statement does: on the transaction's snapshot and its earlier writes.
-// All of them happen, or on an error none.
+// All of them happen, or on an error none, and then the transaction can only be rolled back: reads, Apply and Commit
+// answer the same error from then on, as Spanner does after a statement that breaks a constraint.
 func (t *Txn) Apply(ms ...Mutation) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	broken, err := t.apply(ms)
+	if broken {
+		t.failed = err
+	}
+	return err
+}
+
+// Try is Apply that a broken constraint does not end the transaction of.
+func (t *Txn) Try(ms ...Mutation) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := t.apply(ms)
+	return err
+}
+
+// apply carries out all mutations or none; broken says that a constraint refused them.
+func (t *Txn) apply(ms []Mutation) (broken bool, err error) {
 	if t.done {
-		return Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+		return false, Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+	}
+	if t.failed != nil {
+		return false, t.failed
 	}
 	mark, cells := len(t.buf.undo), t.buf.cells
 	e := effects{buf: &t.buf, view: txnView{t}}
-	for _, m := range ms {
-		if err := e.apply(m); err != nil {
-			t.buf.rollback(mark)
-			t.buf.cells = cells
-			return err
-		}
+	if err := e.applyAll(ms, mark); err != nil {
+		t.buf.rollback(mark)
+		t.buf.cells = cells
+		return true, err
 	}
-	return nil
+	if err := t.opts.checkMutations(t.buf.cells); err != nil {
+		t.buf.rollback(mark)
+		t.buf.cells = cells
+		return false, err
+	}
+	return false, nil
+}
+
+// Err is the error of the statement that broke a constraint, which every later use of the transaction answers; nil while
+// there was none.
+func (t *Txn) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
 }
 
 // Rollback ends the transaction without effect. It may be called at any time, also after Commit.
@@ -246,6 +335,20 @@ func (t *Txn) conflict(st *state) string {
 			if hit {
 				return "a range of " + nameOf(st.schema, id)
 			}
+		}
+	}
+	return ""
+}
+
+// overwritten names the first row that the transaction writes although another commit has written it since its snapshot,
+// or returns "". Serializable transactions need no such check: they have read what they depend on.
+func (t *Txn) overwritten(st *state, b *buffer) string {
+	if t.base == nil || !t.opts.RepeatableRead {
+		return ""
+	}
+	for _, p := range b.order {
+		if e, ok := st.trees[p.table.ID].Get(entry{key: p.key}); ok && e.head.ts > t.base.ts {
+			return "a row of table " + p.table.QualifiedName()
 		}
 	}
 	return ""

@@ -1,0 +1,78 @@
+package spanner
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// StepClock is a clock that stands still until it is moved: give it to Options.Clock to decide when commits happen, when
+// heartbeats are due and when records expire. It is safe for concurrent use.
+type StepClock struct {
+	mu      sync.Mutex
+	now     time.Time
+	timers  map[chan time.Time]time.Time
+	changed chan struct{} // closed, and made anew, whenever a timer is set
+}
+
+// NewStepClock returns a clock that stands at now.
+func NewStepClock(now time.Time) *StepClock {
+	return &StepClock{now: now, timers: map[chan time.Time]time.Time{}, changed: make(chan struct{})}
+}
+
+// Now is where the clock stands.
+func (c *StepClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// NewTimer returns a channel that receives once the clock has moved by d, at once if d <= 0.
+func (c *StepClock) NewTimer(d time.Duration) (<-chan time.Time, func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fired := make(chan time.Time, 1)
+	if d <= 0 {
+		fired <- c.now
+	} else {
+		c.timers[fired] = c.now.Add(d)
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+	return fired, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.timers, fired)
+	}
+}
+
+// Step moves the clock and fires the timers it passes. A negative d moves it back and fires none. Commit timestamps rise all
+// the same: a commit comes a microsecond after the last where the clock has not got further.
+func (c *StepClock) Step(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+	for fired, at := range c.timers {
+		if !at.After(c.now) {
+			fired <- c.now
+			delete(c.timers, fired)
+		}
+	}
+}
+
+// AwaitTimers returns once at least n timers wait for the clock, or with ctx's error: what a test does before it steps.
+func (c *StepClock) AwaitTimers(ctx context.Context, n int) error {
+	for {
+		c.mu.Lock()
+		enough, changed := len(c.timers) >= n, c.changed
+		c.mu.Unlock()
+		if enough {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

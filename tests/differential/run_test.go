@@ -1,0 +1,247 @@
+package differential
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
+	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// outcome is all a client could see of a history on one server.
+type outcome struct {
+	answers []answer
+	commits map[string]int    // commit timestamp to step
+	played  int               // steps
+	after   map[int]time.Time // a read timestamp after each partitioned step, which does not tell its commit timestamps
+	tables  map[string]*table
+	views   map[string]*table
+	streams map[string][]dataRecord
+}
+
+// answer is what one request was answered.
+type answer struct {
+	step    int
+	request string
+	code    codes.Code
+	message string
+	result  *table
+}
+
+// runner plays one history on one server.
+type runner struct {
+	*server
+	ctx      context.Context
+	database string
+	session  string
+	seq      int64
+	out      *outcome
+	created  map[string]time.Time // change streams, by when their DDL was over
+}
+
+// run plays h on a database of its own, then reads everything back. An error is one of this test or of the machine, never of the
+// history: those are in the outcome.
+func (s *server) run(ctx context.Context, h history, id string) (*outcome, error) {
+	r := &runner{server: s, ctx: ctx, database: instance + "/databases/" + id, created: map[string]time.Time{},
+		out: &outcome{commits: map[string]int{}, after: map[int]time.Time{}, tables: map[string]*table{}, views: map[string]*table{}, streams: map[string][]dataRecord{}}}
+	defer func() {
+		_, _ = s.databases.DropDatabase(context.WithoutCancel(ctx), &databasepb.DropDatabaseRequest{Database: r.database}) // it may not exist
+	}()
+	for i, st := range h {
+		if err := r.step(i, st, id); err != nil {
+			return nil, fmt.Errorf("%s, step %d: %w", s.name, i+1, err)
+		}
+		r.out.played++
+		if st.kind == create && r.session == "" {
+			return r.out, nil // no database, so nothing more can happen
+		}
+	}
+	if err := r.readBack(); err != nil {
+		return r.out, fmt.Errorf("%s: read back: %w", s.name, err)
+	}
+	return r.out, nil
+}
+
+func (r *runner) answer(i int, request string, t *table, err error) bool {
+	a := answer{step: i, request: request, code: status.Code(err), result: t}
+	if err != nil {
+		a.message = status.Convert(err).Message()
+	}
+	r.out.answers = append(r.out.answers, a)
+	return err == nil
+}
+
+func (r *runner) step(i int, s step, id string) error {
+	switch s.kind {
+	case create:
+		if !r.answer(i, "create", nil, r.createDatabase(r.ctx, id, s.statements)) {
+			return nil
+		}
+		session, err := r.spanner.CreateSession(r.ctx, &sppb.CreateSessionRequest{Database: r.database})
+		if err != nil {
+			return err
+		}
+		r.session = session.GetName()
+		return r.noteStreams(s.statements)
+	case ddl:
+		op, err := r.databases.UpdateDatabaseDdl(r.ctx, &databasepb.UpdateDatabaseDdlRequest{Database: r.database, Statements: s.statements})
+		if r.answer(i, s.statements[0], nil, r.wait(r.ctx, op, err)) {
+			return r.noteStreams(s.statements)
+		}
+	case partitioned:
+		tx, err := r.spanner.BeginTransaction(r.ctx, &sppb.BeginTransactionRequest{Session: r.session,
+			Options: &sppb.TransactionOptions{Mode: &sppb.TransactionOptions_PartitionedDml_{PartitionedDml: &sppb.TransactionOptions_PartitionedDml{}}}})
+		if err != nil {
+			return err
+		}
+		t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: byID(tx), Sql: s.statements[0]})
+		r.answer(i, s.statements[0], t, err)
+		r.out.after[i], err = r.now()
+		return err
+	default:
+		return r.transact(i, s)
+	}
+	return nil
+}
+
+func byID(tx *sppb.Transaction) *sppb.TransactionSelector {
+	return &sppb.TransactionSelector{Selector: &sppb.TransactionSelector_Id{Id: tx.GetId()}}
+}
+
+// now is the server's own time, after all it has committed. The official emulator's clock gains on the system's without bound:
+// whatever asks it for the time moves it on by a microsecond at least.
+func (r *runner) now() (time.Time, error) {
+	tx := singleUse()
+	tx.GetSingleUse().GetReadOnly().ReturnReadTimestamp = true
+	t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: tx, Sql: "SELECT 1"})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return t.at, nil
+}
+
+// noteStreams remembers when new change streams came to be: no query may start before.
+func (r *runner) noteStreams(statements []string) error {
+	for _, s := range statements {
+		if name, ok := strings.CutPrefix(s, "DROP CHANGE STREAM "); ok {
+			delete(r.created, name)
+		}
+		rest, ok := strings.CutPrefix(s, "CREATE CHANGE STREAM ")
+		if !ok {
+			continue
+		}
+		name, _, _ := strings.Cut(rest, " ")
+		at, err := r.now()
+		if err != nil {
+			return err
+		}
+		r.created[name] = at
+	}
+	return nil
+}
+
+func (r *runner) transact(i int, s step) error {
+	readWrite := &sppb.TransactionOptions{Mode: &sppb.TransactionOptions_ReadWrite_{ReadWrite: &sppb.TransactionOptions_ReadWrite{}}}
+	options := &sppb.RequestOptions{TransactionTag: s.tag}
+	req := &sppb.CommitRequest{Session: r.session, RequestOptions: options}
+	var tx *sppb.Transaction
+	if s.kind == once {
+		req.Transaction = &sppb.CommitRequest_SingleUseTransaction{SingleUseTransaction: readWrite}
+	} else {
+		var err error
+		if tx, err = r.spanner.BeginTransaction(r.ctx, &sppb.BeginTransactionRequest{Session: r.session, Options: readWrite, RequestOptions: options}); err != nil {
+			return err
+		}
+		req.Transaction = &sppb.CommitRequest_TransactionId{TransactionId: tx.GetId()}
+	}
+	for _, o := range s.ops {
+		m, err := o.mutation()
+		switch {
+		case err != nil:
+			return err
+		case m != nil:
+			req.Mutations = append(req.Mutations, m)
+		default:
+			r.seq++
+			t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: byID(tx), Sql: o.sql, Seqno: r.seq, RequestOptions: options})
+			r.answer(i, o.String(), t, err) // on an error the transaction goes on, to see what becomes of it
+		}
+	}
+	if s.kind == rollback {
+		_, err := r.spanner.Rollback(r.ctx, &sppb.RollbackRequest{Session: r.session, TransactionId: tx.GetId()})
+		r.answer(i, "rollback", nil, err)
+		return nil
+	}
+	res, err := r.spanner.Commit(r.ctx, req)
+	if r.answer(i, "commit", nil, err) {
+		r.out.commits[timeText(res.GetCommitTimestamp().AsTime())] = i
+	} else if tx != nil {
+		// The official emulator keeps the locks of a transaction whose commit failed, as clients roll it back.
+		_, _ = r.spanner.Rollback(r.ctx, &sppb.RollbackRequest{Session: r.session, TransactionId: tx.GetId()})
+	}
+	return nil
+}
+
+func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// views are the catalogue's tables that are compared, with what makes their order sure.
+var views = map[string]string{
+	"CHANGE_STREAMS":        "SELECT CHANGE_STREAM_NAME, `ALL` FROM INFORMATION_SCHEMA.CHANGE_STREAMS ORDER BY 1",
+	"CHANGE_STREAM_TABLES":  "SELECT CHANGE_STREAM_NAME, TABLE_NAME, ALL_COLUMNS FROM INFORMATION_SCHEMA.CHANGE_STREAM_TABLES ORDER BY 1, 2",
+	"CHANGE_STREAM_COLUMNS": "SELECT CHANGE_STREAM_NAME, TABLE_NAME, COLUMN_NAME FROM INFORMATION_SCHEMA.CHANGE_STREAM_COLUMNS ORDER BY 1, 2, 3",
+	"CHANGE_STREAM_OPTIONS": "SELECT CHANGE_STREAM_NAME, OPTION_NAME, OPTION_TYPE, OPTION_VALUE FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS ORDER BY 1, 2",
+	"COLUMNS":               "SELECT TABLE_NAME, COLUMN_NAME, ORDINAL_POSITION, IS_NULLABLE, SPANNER_TYPE, IS_GENERATED, IS_STORED FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = '' ORDER BY 1, 3",
+}
+
+func (r *runner) readBack() error {
+	end, err := r.now()
+	if err != nil {
+		return err
+	}
+	for name, text := range views {
+		t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: singleUse(), Sql: text})
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		r.out.views[name] = t
+	}
+	columns := map[string][]string{}
+	for _, row := range r.out.views["COLUMNS"].rows {
+		name := row[0].(string)
+		columns[name] = append(columns[name], row[1].(string))
+	}
+	for name, cols := range columns {
+		t, err := r.read(r.ctx, r.session, name, cols)
+		if err != nil {
+			return fmt.Errorf("table %s: %w", name, err)
+		}
+		r.out.tables[name] = t
+	}
+	for name, start := range r.created {
+		records, err := r.readStream(r.ctx, r.session, name, start, end)
+		if err != nil {
+			return err
+		}
+		r.out.streams[name] = records
+	}
+	return nil
+}
+
+// when names the step that a commit timestamp belongs to, or -1.
+func (o *outcome) when(t time.Time) int {
+	if i, ok := o.commits[timeText(t)]; ok {
+		return i
+	}
+	for _, i := range slices.Sorted(maps.Keys(o.after)) {
+		if !t.After(o.after[i]) {
+			return i
+		}
+	}
+	return -1
+}
