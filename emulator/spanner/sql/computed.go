@@ -99,6 +99,9 @@ func (b *builder) compileGenerated(t *store.Table, c *store.Column) (uses []int,
 }
 
 func (b *builder) compileDefault(t *store.Table, c *store.Column) error {
+	if c.AllowCommitTimestamp {
+		return failed("Cannot use commit timestamp column `%s` as a column with default value.", c.Name)
+	}
 	what := "default of column `" + t.QualifiedName() + "`.`" + c.Name + "`"
 	tree, err := parseExpr(c.Default)
 	if err != nil {
