@@ -133,8 +133,10 @@ func (o *outcome) lines(t *table) []string {
 
 // named replaces a timestamp that is the commit timestamp of a step.
 func (o *outcome) named(s string) string {
-	if i, ok := o.commits[s]; ok {
-		return fmt.Sprintf("commit of step %d", i+1)
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		if i := o.when(t); i >= 0 {
+			return fmt.Sprintf("commit of step %d", i+1)
+		}
 	}
 	return s
 }

@@ -161,9 +161,9 @@ func init() {
 				for _, c := range changes(p.ours) {
 					inserted[c.id()] = true
 				}
-				p.ours = filter(p.ours, func(c change) bool {
+				p.ours = joined(filter(p.ours, func(c change) bool {
 					return !(c.record.modType == "DELETE" && inserted["INSERT"+strings.TrimPrefix(c.id(), "DELETE")])
-				})
+				}))
 			},
 		},
 		{
@@ -291,14 +291,23 @@ func (p *pair) projectUpdates() {
 			r.columns = mine.record.columns
 			m.new, m.old = project(m.new, mine.new), project(m.old, mine.old)
 		}
-		if n := len(out); n > 0 && out[n-1].modType == r.modType && out[n-1].table == r.table && slices.Equal(out[n-1].columns, r.columns) {
-			out[n-1].mods = append(out[n-1].mods, m)
-			continue
-		}
 		r.mods = []mod{m}
 		out = append(out, r)
 	}
-	p.theirs = out
+	p.theirs = joined(out)
+}
+
+// joined puts neighbours that are of one kind into one record, as both servers do.
+func joined(records []dataRecord) []dataRecord {
+	var out []dataRecord
+	for _, r := range records {
+		if n := len(out); n > 0 && out[n-1].modType == r.modType && out[n-1].table == r.table && slices.Equal(out[n-1].columns, r.columns) {
+			out[n-1].mods = append(slices.Clone(out[n-1].mods), r.mods...)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 func project(values, to map[string]any) map[string]any {

@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	flagHistories = flag.Int("histories", 200, "how many random histories to run")
+	flagHistories = flag.Int("histories", 80, "how many random histories to run")
 	flagSeed      = flag.Uint64("seed", 1, "seed of the random histories; 0 is a random one")
 )
 

@@ -2,7 +2,7 @@
 // a client can see: the code of every answer, the rows DML returns and counts, every table read back, the catalogue's
 // views, and the records of every change stream.
 //
-//	go test ./tests/differential                                  # 200 histories and all of testdata
+//	go test ./tests/differential                                  # 80 histories and all of testdata
 //	go test ./tests/differential -histories 5000 -seed 7 -v -timeout 2h
 //
 // It skips, and says so, where Google's emulator is not installed; see package emulator/official.

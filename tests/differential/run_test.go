@@ -3,8 +3,6 @@ package differential
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,13 +15,16 @@ import (
 // outcome is all a client could see of a history on one server.
 type outcome struct {
 	answers []answer
-	commits map[string]int    // commit timestamp to step
-	played  int               // steps
-	after   map[int]time.Time // a read timestamp after each partitioned step, which does not tell its commit timestamps
+	commits map[string]int   // commit timestamp to step
+	played  int              // steps
+	during  map[int]interval // of each partitioned step, which does not tell its commit timestamps
 	tables  map[string]*table
 	views   map[string]*table
 	streams map[string][]dataRecord
 }
+
+// interval is two read timestamps, before and after a step: what the step commits lies after the first, and not after the second.
+type interval struct{ from, to time.Time }
 
 // answer is what one request was answered.
 type answer struct {
@@ -49,7 +50,7 @@ type runner struct {
 // history: those are in the outcome.
 func (s *server) run(ctx context.Context, h history, id string) (*outcome, error) {
 	r := &runner{server: s, ctx: ctx, database: instance + "/databases/" + id, created: map[string]time.Time{},
-		out: &outcome{commits: map[string]int{}, after: map[int]time.Time{}, tables: map[string]*table{}, views: map[string]*table{}, streams: map[string][]dataRecord{}}}
+		out: &outcome{commits: map[string]int{}, during: map[int]interval{}, tables: map[string]*table{}, views: map[string]*table{}, streams: map[string][]dataRecord{}}}
 	defer func() {
 		_, _ = s.databases.DropDatabase(context.WithoutCancel(ctx), &databasepb.DropDatabaseRequest{Database: r.database}) // it may not exist
 	}()
@@ -95,6 +96,10 @@ func (r *runner) step(i int, s step, id string) error {
 			return r.noteStreams(s.statements)
 		}
 	case partitioned:
+		from, err := r.now()
+		if err != nil {
+			return err
+		}
 		tx, err := r.spanner.BeginTransaction(r.ctx, &sppb.BeginTransactionRequest{Session: r.session,
 			Options: &sppb.TransactionOptions{Mode: &sppb.TransactionOptions_PartitionedDml_{PartitionedDml: &sppb.TransactionOptions_PartitionedDml{}}}})
 		if err != nil {
@@ -102,7 +107,8 @@ func (r *runner) step(i int, s step, id string) error {
 		}
 		t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: byID(tx), Sql: s.statements[0]})
 		r.answer(i, s.statements[0], t, err)
-		r.out.after[i], err = r.now()
+		to, err := r.now()
+		r.out.during[i] = interval{from, to}
 		return err
 	default:
 		return r.transact(i, s)
@@ -238,8 +244,9 @@ func (o *outcome) when(t time.Time) int {
 	if i, ok := o.commits[timeText(t)]; ok {
 		return i
 	}
-	for _, i := range slices.Sorted(maps.Keys(o.after)) {
-		if !t.After(o.after[i]) {
+	for i, d := range o.during {
+		if t.After(d.from) && !t.After(d.to) {
+			o.commits[timeText(t)] = i
 			return i
 		}
 	}

@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func impure(e ast.Node) (name string) {
 		switch n := n.(type) {
 		case *ast.CallExpr:
 			switch f := strings.ToUpper(pathName(n.Func)); f {
-			case "CURRENT_TIMESTAMP", "CURRENT_DATE", "GENERATE_UUID", "NEW_UUID", "PENDING_COMMIT_TIMESTAMP", "GET_NEXT_SEQUENCE_VALUE":
+			case "CURRENT_TIMESTAMP", "CURRENT_DATE", "GENERATE_UUID", "NEW_UUID", "PENDING_COMMIT_TIMESTAMP", "GET_NEXT_SEQUENCE_VALUE", "GET_INTERNAL_SEQUENCE_STATE":
 				name = f
 			}
 		case *ast.Ident:
@@ -99,6 +100,9 @@ func (b *builder) compileGenerated(t *store.Table, c *store.Column) (uses []int,
 }
 
 func (b *builder) compileDefault(t *store.Table, c *store.Column) error {
+	if c.AllowCommitTimestamp {
+		return failed("Cannot use commit timestamp column `%s` as a column with default value.", c.Name)
+	}
 	what := "default of column `" + t.QualifiedName() + "`.`" + c.Name + "`"
 	tree, err := parseExpr(c.Default)
 	if err != nil {
@@ -178,22 +182,52 @@ func usesColumn(text, name string) bool {
 	return mentions(tree, &store.Table{Columns: []store.Column{{Name: name}}}, "")
 }
 
-// nextSequenceValue is GET_NEXT_SEQUENCE_VALUE(SEQUENCE name).
-func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
+// sequenceOf is the sequence that a call names: f(SEQUENCE name).
+func (c *compiler) sequenceOf(f string, e *ast.CallExpr) (*store.Sequence, error) {
 	if len(e.Args) != 1 {
-		return nil, invalid("GET_NEXT_SEQUENCE_VALUE takes SEQUENCE and a name")
+		return nil, invalid("%s takes SEQUENCE and a name", f)
 	}
 	arg, ok := e.Args[0].(*ast.SequenceArg)
 	if !ok {
-		return nil, invalid("GET_NEXT_SEQUENCE_VALUE takes SEQUENCE and a name, not %s", e.Args[0].SQL())
+		return nil, invalid("%s takes SEQUENCE and a name, not %s", f, e.Args[0].SQL())
 	}
 	name := strings.ReplaceAll(arg.Expr.SQL(), "`", "")
 	seq := c.schema().Sequence(name)
 	if seq == nil {
 		return nil, invalid("Sequence not found: %s", name)
 	}
+	return seq, nil
+}
+
+// nextSequenceValue is GET_NEXT_SEQUENCE_VALUE(SEQUENCE name).
+func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
+	seq, err := c.sequenceOf("GET_NEXT_SEQUENCE_VALUE", e)
+	if err != nil {
+		return nil, err
+	}
 	if !c.env.sequences {
-		return nil, invalid("GET_NEXT_SEQUENCE_VALUE can be used only in a read-write transaction: sequence %s", name)
+		return nil, invalid("GET_NEXT_SEQUENCE_VALUE can be used only in a read-write transaction: sequence %s", seq.QualifiedName())
 	}
 	return &expr{typ: int64Type, eval: func(*frame) (store.Value, error) { return intValue(seq.Next()), nil }}, nil
+}
+
+// sequenceState is GET_INTERNAL_SEQUENCE_STATE(SEQUENCE name): the counter behind the last value, or NULL before the first.
+func (c *compiler) sequenceState(e *ast.CallExpr) (*expr, error) {
+	seq, err := c.sequenceOf("GET_INTERNAL_SEQUENCE_STATE", e)
+	if err != nil {
+		return nil, err
+	}
+	start := int64(1)
+	if text := optionValue(seq.Options, "start_with_counter"); text != "" {
+		if start, err = strconv.ParseInt(text, 0, 64); err != nil {
+			return nil, invalid("sequence %s has a start_with_counter of %q", seq.QualifiedName(), text)
+		}
+	}
+	return &expr{typ: int64Type, eval: func(*frame) (store.Value, error) {
+		n := seq.Counter.Load()
+		if n < start {
+			return store.Value{}, nil
+		}
+		return intValue(n), nil
+	}}, nil
 }

@@ -176,22 +176,22 @@ func setSequenceOptions(q *store.Sequence, o *ast.Options) error {
 }
 
 func applySequenceOptions(q *store.Sequence, counter bool) error {
-	number := func(name string) (int64, error) {
+	number := func(name string, least int64) (int64, error) {
 		text := optionValue(q.Options, name)
 		if text == "" {
 			return 0, nil
 		}
 		n, err := strconv.ParseInt(text, 0, 64)
-		if err != nil || n < 1 {
-			return 0, invalid("the sequence option %s must be a positive INT64, not %s", name, text)
+		if err != nil || n < least {
+			return 0, invalid("the sequence option %s must be an INT64 of at least %d, not %s", name, least, text)
 		}
 		return n, nil
 	}
-	low, err := number("skip_range_min")
+	low, err := number("skip_range_min", 0)
 	if err != nil {
 		return err
 	}
-	high, err := number("skip_range_max")
+	high, err := number("skip_range_max", 0)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func applySequenceOptions(q *store.Sequence, counter bool) error {
 		return invalid("the sequence option skip_range_min must not be above skip_range_max: %d and %d", low, high)
 	}
 	q.SkipMin, q.SkipMax = low, high
-	start, err := number("start_with_counter")
+	start, err := number("start_with_counter", 1)
 	if err != nil {
 		return err
 	}
