@@ -24,6 +24,7 @@
 // end_timestamp, which is inclusive. An event or an end at T proves only T - 1 µs, as a row does. A server that gives up early
 // with OK looks the same once end_timestamp has passed, so a window whose end no record proves is asked for again from where
 // it stopped, and believed when that brings nothing new.
+// Streams with a read function for each placement (per_placement_tvf) are refused.
 //
 // # Memory
 //
