@@ -159,6 +159,12 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		}
 		return nil, err
 	}
+	if err := e.checkOwnState(ctx, c, log); err != nil {
+		return nil, err
+	}
+	if err := e.checkOwnState(ctx, c, log); err != nil {
+		return nil, err
+	}
 	opts.Diagnose = e.diagnose
 	if err := e.checkFilter(ctx, c, begun.IsZero(), log); err != nil {
 		return nil, err
