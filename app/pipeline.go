@@ -70,7 +70,26 @@ type Pipeline struct {
 	*pipeline.Engine
 	// Config is what the pipeline was made of.
 	Config PipelineConfig
+	ddl    *ddlKeeper
 	close  []func() error
+}
+
+// Run is the engine's, and stores the database's DDL in the archives meanwhile.
+func (p *Pipeline) Run(ctx context.Context) error {
+	keeping, stop := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		select {
+		case <-p.Ready(): // the sinks are open
+			p.ddl.run(keeping)
+		case <-keeping.Done():
+		}
+	}()
+	err := p.Engine.Run(ctx)
+	stop()
+	<-kept
+	return err
 }
 
 // Close releases the clients, after Run has returned.
@@ -141,6 +160,12 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		}
 		return nil, err
 	}
+	if err := e.checkOwnState(ctx, c, log); err != nil {
+		return nil, err
+	}
+	if err := e.checkOwnState(ctx, c, log); err != nil {
+		return nil, err
+	}
 	opts.Diagnose = e.diagnose
 	if err := e.checkFilter(ctx, c, begun.IsZero(), log); err != nil {
 		return nil, err
@@ -167,9 +192,10 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 		p.close = append(p.close, func() error { rows.Close(); return nil })
 		return snapshot.New(rows, reader, "spanledger="+c.Name), nil
 	}
+	p.ddl = newDDLKeeper(e, c, opts.Sinks, log)
 	opts.Source = func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
 		o := c.readerOptions(e, log)
-		o.End, o.Tables, o.OnRetry, o.Budget = c.End, snap.Tables, c.Metrics.ReaderRetried, p.Engine.Budget()
+		o.End, o.Tables, o.OnRetry, o.OnTable, o.Budget = c.End, snap.Tables, c.Metrics.ReaderRetried, p.ddl.tableChanged, p.Engine.Budget()
 		r, err := changestream.New(ctx, o)
 		if err != nil {
 			return nil, err

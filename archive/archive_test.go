@@ -266,6 +266,16 @@ func TestSchemasAndDDL(t *testing.T) {
 	if err := StoreDDL(ctx, b, t0, []string{"DROP TABLE a"}); err == nil {
 		t.Error("other DDL at the same instant was accepted")
 	}
+	for _, c := range []struct {
+		at         change.Timestamp
+		statements string
+		stored     bool
+	}{{t0 + 1, "DROP TABLE a", true}, {t0 + 2, "DROP TABLE a", false}, {t0 + 3, "DROP TABLE b", true}, {t0 + 4, "DROP TABLE a", true}} {
+		stored, err := StoreNewDDL(ctx, b, c.at, []string{c.statements})
+		if err != nil || stored != c.stored {
+			t.Errorf("at %s %s: stored %v, %v", c.at, c.statements, stored, err)
+		}
+	}
 }
 
 func TestNames(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package archive is the format of the archive: the names of its objects, its manifest, its segments and their chains.
 //
 //	archive.json                                            which database and stream this is
-//	ddl/{first seen}.sql                                    the database's schema at the start and at each change (a place kept: nothing writes it yet)
+//	ddl/{first seen}.sql                                    the database's schema at the start and at each change
 //	schemas/{table}/{fingerprint}.avsc                      the Avro schemas
 //	segments/{table}/date=…/hour=…/{first}-{chain}.avro     the changes
 //

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
-	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/change/avro"
 )
 
@@ -132,30 +130,4 @@ func ReadSchema(ctx context.Context, b Bucket, table, fingerprint string) (*avro
 		return nil, corrupt(name, "it holds the schema %s of table %s", s.Fingerprint(), s.Table().Name)
 	}
 	return s, nil
-}
-
-// StoreDDL stores the database's schema as first seen at t: the statements in order. To store the same again is no error;
-// other statements at the same instant are a *CorruptError.
-func StoreDDL(ctx context.Context, b Bucket, t change.Timestamp, statements []string) error {
-	var text strings.Builder
-	for _, s := range statements {
-		text.WriteString(strings.TrimSpace(s))
-		text.WriteString(";\n\n")
-	}
-	name := DDLName(t)
-	_, err := b.Create(ctx, Object{Name: name, ContentType: "text/plain; charset=utf-8"}, []byte(text.String()))
-	if !errors.Is(err, ErrExists) {
-		if err != nil {
-			return fmt.Errorf("archive: create %s: %w", name, err)
-		}
-		return nil
-	}
-	have, err := readSmall(ctx, b, name)
-	if err != nil {
-		return err
-	}
-	if string(have) != text.String() {
-		return corrupt(name, "it holds other statements than those of the database")
-	}
-	return nil
 }

@@ -75,5 +75,5 @@ func SchemaName(s *avro.Schema) string {
 
 // DDLName is where the database's schema as first seen at t lies.
 func DDLName(t change.Timestamp) string {
-	return "ddl/" + t.Time().Format("20060102T150405.000000Z") + ".sql"
+	return ddlFolder + t.Time().Format("20060102T150405.000000Z") + ".sql"
 }

@@ -94,6 +94,12 @@ func (r *Reader) describe(ctx context.Context) error {
 			}
 		case "retention_period":
 			r.info.Retention = s[1]
+		case "per_placement_tvf":
+			if strings.EqualFold(s[1], "true") {
+				return fmt.Errorf("changestream: change stream %s has the option per_placement_tvf: it has one read function for each placement, "+
+					"with partitions of its own, and changes in a placement added later would be missed without a word. "+
+					"Such streams are not read; make another one without the option", r.stream)
+			}
 		}
 	}
 	return r.seed(ctx)

@@ -21,7 +21,10 @@
 //
 // Both dialects and both partition modes are read. A query of a stream with mutable key ranges must have an end, so such a
 // partition is read in windows, [s, e] and then from e + 1 µs: a good end of a query proves everything through its
-// end_timestamp, which is inclusive. An event or an end at T proves only T - 1 µs, as a row does.
+// end_timestamp, which is inclusive. An event or an end at T proves only T - 1 µs, as a row does. A server that gives up early
+// with OK looks the same once end_timestamp has passed, so a window whose end no record proves is asked for again from where
+// it stopped, and believed when that brings nothing new.
+// Streams with a read function for each placement (per_placement_tvf) are refused.
 //
 // # Memory
 //

@@ -71,6 +71,9 @@ type Options struct {
 	// OnRetry is called before each wait that precedes a new attempt: attempt counts from 1 since the last progress. It
 	// may be called concurrently and must not block.
 	OnRetry func(token string, attempt int, err error)
+	// OnTable is called when a change shows a new version of a table's schema union, before the change is handed over; not for
+	// those that New seeds. It must not block, nor call the Reader.
+	OnTable func(*change.Table)
 	// Logger receives retries, at a bounded rate, and schema changes; slog.Default() if nil.
 	Logger *slog.Logger
 }

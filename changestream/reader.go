@@ -36,6 +36,7 @@ func New(ctx context.Context, opts Options) (*Reader, error) {
 	}
 	c := newConns(opts)
 	r := &Reader{opts: opts, source: c, conns: c, unions: newUnions(opts.Tables, opts.Logger)}
+	r.unions.onVersion = opts.OnTable
 	if err := r.describe(ctx); err != nil {
 		if closeErr := c.close(); closeErr != nil {
 			opts.Logger.Warn("closing the connection to Spanner", "error", closeErr)

@@ -23,6 +23,8 @@ type unions struct {
 	seed   maphash.Seed
 	shapes atomic.Pointer[map[uint64]*shape]
 	log    *slog.Logger
+	// onVersion is Options.OnTable; nil for none.
+	onVersion func(*change.Table)
 
 	mu     sync.Mutex
 	tables map[string][]*change.Table // versions, oldest first
@@ -84,6 +86,9 @@ func (u *unions) learn(h uint64, table string, raw []byte, columns []change.Colu
 		return s
 	}
 	t, isNew := u.resolve(table, columns)
+	if isNew && u.onVersion != nil {
+		u.onVersion(t)
+	}
 	s := &shape{table: t, raw: bytes.Clone(raw)}
 	for _, c := range columns {
 		sc := shapeColumn{name: c.Name, index: t.Index(c.Name), key: -1}

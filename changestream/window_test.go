@@ -63,10 +63,15 @@ func wantQueries(t *testing.T, s *script, bounds ...change.Timestamp) {
 // partition's end (R 60).
 func TestWindowsAreChained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		onEnd := []any{moving(dataRecord(10_000, "2")), moving(eventRecord(10_000, []string{"s"})), moving(dataRecord(10_000, "3")), io.EOF}
 		s := &script{streams: []*scripted{
-			play(moving(dataRecord(10, "1"), dataRecord(10_000, "2")), moving(eventRecord(10_000, []string{"s"})), moving(dataRecord(10_000, "3")), io.EOF),
+			play(append([]any{moving(dataRecord(10, "1"))}, onEnd...)...),
+			play(onEnd...), // asked again, for the end was not proven
 			play(moving(dataRecord(10_001, "4"), startRecord(20_000, "c"), eventRecord(20_000, nil, "c")), io.EOF),
-			play(moving(beatRecord(20_100)), time.Millisecond, moving(dataRecord(20_500, "5"), eventRecord(20_500, []string{"u"}, "c"), endRecord(20_500)), io.EOF),
+			play(moving(startRecord(20_000, "c"), eventRecord(20_000, nil, "c")), io.EOF),
+			play(moving(startRecord(20_000, "c"), eventRecord(20_000, nil, "c")), io.EOF), // the first time the start had been handed over
+			play(moving(dataRecord(20_002, "6"), beatRecord(30_000)), io.EOF),             // this end is proven at once
+			play(moving(beatRecord(30_100)), time.Millisecond, moving(dataRecord(30_500, "5"), eventRecord(30_500, []string{"u"}, "c"), endRecord(30_500)), io.EOF),
 		}}
 		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
 		must(t, err)
@@ -74,17 +79,17 @@ func TestWindowsAreChained(t *testing.T) {
 		if want := "2@10000 3@10000 <=10000 <-s|"; !strings.Contains(joined, want) {
 			t.Errorf("no frame ends with %q in %q", want, got)
 		}
-		if want := "5@20500 <=20500 out <-u end"; got[len(got)-1] != want {
+		if want := "5@30500 <=30500 out <-u end"; got[len(got)-1] != want {
 			t.Errorf("the last frame of %q is not %q", got, want)
 		}
 		seen := 0
-		for n := range 5 {
+		for n := range 6 {
 			seen += strings.Count(joined, string(rune('1'+n))+"@")
 		}
-		if seen != 5 || strings.Count(joined, "+c") != 1 {
+		if seen != 6 || strings.Count(joined, "+c") != 2 { // told again with the query that was asked again
 			t.Errorf("frames %q", got)
 		}
-		wantQueries(t, s, 1, 10_000, 10_001, 20_000, 20_001, 30_000)
+		wantQueries(t, s, 1, 10_000, 10_000, 10_000, 10_001, 20_000, 20_000, 20_000, 20_000, 20_000, 20_001, 30_000, 30_001, 40_000)
 	})
 }
 
@@ -138,8 +143,26 @@ func TestEarlyEndProvesNothing(t *testing.T) {
 	})
 }
 
-// A bounded read is complete once its query has ended well, although its last row lies before the end (R 50). It is asked
-// for nothing more, and a partition that goes on lives on.
+// A query that gives up early, when its end_timestamp has long come, ends as a complete one does. What it did not send comes
+// all the same, be it before, behind or at the last timestamp that it did send, and no window begins behind the partition's end.
+func TestEarlyEndInThePastLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{streams: []*scripted{
+			play(moving(dataRecord(10, "1")), io.EOF),
+			play(moving(dataRecord(10, "1"), dataRecord(10, "2")), io.EOF),
+			play(moving(dataRecord(10, "1"), dataRecord(10, "2"), dataRecord(20, "3")), io.EOF),
+			play(io.EOF),
+			play(moving(dataRecord(20, "3"), dataRecord(30, "4"), endRecord(40)), io.EOF),
+		}}
+		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
+		must(t, err)
+		wantFrames(t, got, "<=9", "1@10 2@10 <=19", "3@20 4@30 <=39", "<=40 end")
+		wantQueries(t, s, 1, 10_000, 10, 10_000, 10, 10_000, 20, 10_000, 20, 10_000)
+	})
+}
+
+// A bounded read is complete once its query has ended well and another has said the same, although its last row lies before
+// the end (R 50). It is asked for nothing more, and a partition that goes on lives on.
 func TestEndOfReading(t *testing.T) {
 	for _, mutable := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -149,7 +172,11 @@ func TestEndOfReading(t *testing.T) {
 				first[0] = moving(dataRecord(10, "1"), dataRecord(50, "2"))
 				second[0] = moving(endRecord(40))
 			}
-			s := &script{streams: []*scripted{play(first...), play(second...)}}
+			again := []any{message(cart(50, "2", "a").row()), io.EOF}
+			if mutable {
+				again[0] = moving(dataRecord(50, "2"))
+			}
+			s := &script{streams: []*scripted{play(first...), play(again...), play(second...)}}
 			r := scriptedReader(t, s, Options{End: 60})
 			r.info.Mutable = mutable
 			got, err := readScript(t, r)
@@ -161,7 +188,7 @@ func TestEndOfReading(t *testing.T) {
 				t.Errorf("frames %q", got)
 			}
 			must(t, r.Read(t.Context(), part("p", 1), 60, func(*change.Frame) error { return errors.New("read on behind the end") }))
-			wantQueries(t, s, 1, 60)
+			wantQueries(t, s, 1, 60, 50, 60)
 			// A partition that ends before the end of reading ends as always.
 			got, err = readScript(t, r)
 			must(t, err)
