@@ -165,7 +165,7 @@ func (d *dev) run(ctx context.Context) (err error) {
 		return err
 	}
 	d.summary.report = report
-	d.summary.Sinks, d.summary.Events, d.summary.Deviations = report.Sinks, report.Events, report.Deviations
+	d.summary.Sinks, d.summary.Events, d.summary.Graph, d.summary.Deviations = report.Sinks, report.Events, &report.Graph, report.Deviations
 	return nil
 }
 
