@@ -30,6 +30,8 @@ type Report struct {
 // Graph counts the partitions of a change stream, and the times that keys went from one to another: to a child, or by a move
 // between partitions that live.
 type Graph struct {
+	// Mutable says that key ranges are mutable: keys move, and nothing has children.
+	Mutable    bool  `json:"mutable"`
 	Partitions int64 `json:"partitions"`
 	Children   int64 `json:"children"`
 	Moves      int64 `json:"moves"`
@@ -187,7 +189,7 @@ func (r *Report) Err() error {
 
 // NewReport begins a report of the truth; events may be nil. On Google's emulator the report names the deviations found.
 func NewReport(t *Truth, events *Events) *Report {
-	r := &Report{Changes: int64(len(t.Changes)), Events: events, Sinks: map[string]*Sink{}, Graph: Graph{Partitions: int64(len(t.Partitions))}}
+	r := &Report{Changes: int64(len(t.Changes)), Events: events, Sinks: map[string]*Sink{}, Graph: Graph{Mutable: t.Mutable, Partitions: int64(len(t.Partitions))}}
 	for _, p := range t.Partitions {
 		r.Graph.Children += int64(len(p.Parents))
 		r.Graph.Moves += int64(len(p.Moves))

@@ -90,7 +90,7 @@ func ReadTruth(ctx context.Context, o SpannerOptions) (*Truth, error) {
 	if err != nil {
 		return fail(err)
 	}
-	t.Database, t.Stream, t.Official = o.Database, o.Stream, o.Official
+	t.Database, t.Stream, t.Official, t.Mutable = o.Database, o.Stream, o.Official, mutable
 	return t, nil
 }
 

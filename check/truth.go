@@ -19,6 +19,8 @@ type Truth struct {
 	Partitions []Partition
 	// Official says that the stream was served by Google's emulator, whose known deviations are then tolerated and counted.
 	Official bool
+	// Mutable says that the stream has mutable key ranges.
+	Mutable bool
 
 	// keys holds, for each change, the number of its row; rows counts them.
 	keys []int32
