@@ -56,7 +56,7 @@ func Dev(ctx context.Context, o DevOptions) (*DevSummary, error) {
 	}
 	d := &dev{DevOptions: o, summary: &DevSummary{Official: o.Official}, began: time.Now()}
 	if o.Official && o.Mutable {
-		return d.summary, errors.New("Google's emulator has no change streams with mutable key ranges: use the embedded Spanner for them")
+		return d.summary, errors.New("mutable key ranges: Google's emulator has no such change streams; the embedded Spanner has")
 	}
 	defer d.close()
 	err := d.run(ctx)
