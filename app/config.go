@@ -32,6 +32,8 @@ type SetupConfig struct {
 	Events *bool `yaml:"events"`
 	// Watch is what a change stream that init makes watches, as after FOR in CREATE CHANGE STREAM; "" means events.
 	Watch string `yaml:"watch"`
+	// Mutable makes such a change stream with mutable key ranges (partition_mode MUTABLE_KEY_RANGE).
+	Mutable bool `yaml:"mutable"`
 	// Project is where buckets are made; "" means the project of the pipeline's database.
 	Project string `yaml:"project"`
 	// Location is where buckets and datasets are made, such as EU; "" leaves it to the service.

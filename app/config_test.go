@@ -46,7 +46,7 @@ func TestExampleConfigIsGood(t *testing.T) {
 	// Every key there is stands in the example.
 	for _, key := range strings.Fields("name source database stream start end heartbeat silent_heartbeats priority request_tag role directed_reads failover streams_per_connection " +
 		"retry max_timestamp unknown_values unknown_fields state budget checkpoint_every drain_timeout order filter tables include " +
-		"exclude operations tags system where columns drop sinks type options setup events watch project location subscriptions topic ordered admin listen") {
+		"exclude operations tags system where columns drop sinks type options setup events watch mutable project location subscriptions topic ordered admin listen") {
 		if !strings.Contains(ExampleConfig(), " "+key+":") && !strings.Contains(ExampleConfig(), "\n"+key+":") {
 			t.Errorf("the example does not have the key %s", key)
 		}

@@ -25,6 +25,7 @@ var devResources = Resources{
 // setup makes what the pipeline reads and writes, and wires the pipeline from the present moment on.
 func (d *dev) setup(ctx context.Context) error {
 	r := devResources
+	r.Mutable = d.Mutable
 	if d.cloud.Messages == nil {
 		r.Subscription = "check" // made before the first message, so that the check can read every one back
 	}

@@ -153,7 +153,7 @@ func (i *initializer) plan() (*initPlan, error) {
 				return nil, fmt.Errorf("pipeline %s: %w", p.Name, err)
 			}
 		}
-		if err := errors.Join(add(p.Database, streamDDL(p.Stream, watch)), add(p.StateDatabase, state.DDL()...)); err != nil {
+		if err := errors.Join(add(p.Database, streamDDL(p.Stream, watch, i.Config.Setup.Mutable)), add(p.StateDatabase, state.DDL()...)); err != nil {
 			return nil, fmt.Errorf("pipeline %s: %w", p.Name, err)
 		}
 		if err := i.targets(plan, p); err != nil {
@@ -163,9 +163,14 @@ func (i *initializer) plan() (*initPlan, error) {
 	return plan, nil
 }
 
-// streamDDL is the statement that makes a change stream of what is to be watched.
-func streamDDL(name, watch string) string {
-	return "CREATE CHANGE STREAM `" + name + "` FOR " + watch + " OPTIONS (value_capture_type = 'NEW_ROW_AND_OLD_VALUES')"
+// streamDDL is the statement that makes a change stream of what is to be watched. It captures whole rows and what they were
+// before, so that every sink can have all there is to know of a change.
+func streamDDL(name, watch string, mutable bool) string {
+	options := "value_capture_type = 'NEW_ROW_AND_OLD_VALUES'"
+	if mutable {
+		options += ", partition_mode = 'MUTABLE_KEY_RANGE'"
+	}
+	return "CREATE CHANGE STREAM `" + name + "` FOR " + watch + " OPTIONS (" + options + ")"
 }
 
 // watchesNothing reports whether a statement would make a change stream of which nobody has said what it watches.

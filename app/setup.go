@@ -26,6 +26,8 @@ import (
 type Resources struct {
 	// Database holds the events table and the change stream Stream; StateDatabase the pipeline's state. Full names.
 	Database, Stream, StateDatabase string
+	// Mutable makes Stream one with mutable key ranges, where it is missing; Google's emulator refuses that.
+	Mutable bool
 	// Project holds the topic, the subscription and the bucket.
 	Project, Topic string
 	// Subscription of the topic, without ordering, is made if named: to read back what was published.
@@ -46,7 +48,7 @@ func (e Endpoints) Setup(ctx context.Context, r Resources) error {
 	if err != nil {
 		return err
 	}
-	if err := e.ensureDatabase(ctx, source, append(ingest.DDL(), StreamDDL(r.Stream))); err != nil {
+	if err := e.ensureDatabase(ctx, source, append(ingest.DDL(), streamDDL(r.Stream, ingest.Table, r.Mutable))); err != nil {
 		return err
 	}
 	if err := e.ensureDatabase(ctx, metadata, state.DDL()); err != nil {
@@ -78,10 +80,6 @@ func (e Endpoints) ensureDataset(ctx context.Context, project, dataset string) e
 	}
 	return nil
 }
-
-// StreamDDL is the statement that makes the change stream of the events table. It captures whole rows and what they were
-// before, so that every sink can have all there is to know of a change.
-func StreamDDL(name string) string { return streamDDL(name, ingest.Table) }
 
 // databaseName is a database's full name, taken apart.
 type databaseName struct{ project, instance, database string }

@@ -30,6 +30,8 @@ type DevSummary struct {
 	Unchecked map[string]Delivered `json:"unchecked_sinks,omitempty"`
 	// Events compares the events table with the change stream.
 	Events *check.Events `json:"events,omitempty"`
+	// Graph is what the change stream's partitions did meanwhile; nil if the check was not reached.
+	Graph *check.Graph `json:"graph,omitempty"`
 	// Deviations are the known faults of Google's emulator found in the data.
 	Deviations []check.Deviation `json:"deviations,omitempty"`
 	// Archive is where the archive is: a directory, or a place in memory.

@@ -119,4 +119,12 @@ type Partition struct {
 	Token   string
 	Parents []string
 	Start   change.Timestamp
+	// Moves are what it took over from others in its life; on streams with mutable key ranges only, which have no Parents.
+	Moves []Move
+}
+
+// Move says that keys of Source belong to another partition after At: a change at At itself is still the source's.
+type Move struct {
+	At     change.Timestamp
+	Source string
 }

@@ -41,8 +41,7 @@ type tally struct {
 	// copies counts the deliveries of each change.
 	copies []uint32
 	// places hold, by row and partition, the last position delivered so far.
-	places  map[int32][]place
-	related func(from, to string) bool
+	places map[int32][]place
 }
 
 type place struct {
@@ -51,7 +50,7 @@ type place struct {
 }
 
 func newTally(t *Truth, strict bool) *tally {
-	return &tally{truth: t, sink: &Sink{Strict: strict}, copies: make([]uint32, len(t.Changes)), places: map[int32][]place{}, related: t.relations()}
+	return &tally{truth: t, sink: &Sink{Strict: strict}, copies: make([]uint32, len(t.Changes)), places: map[int32][]place{}}
 }
 
 // count compares one delivery with the truth and counts it, without a look at the order; it returns the change's index, -1
@@ -116,7 +115,7 @@ func (l *tally) order(i int, object string) {
 		if p.index < i {
 			continue
 		}
-		if l.related(c.Partition, p.partition) || !l.truth.Official {
+		if !l.truth.Official || l.truth.Leads(c, &l.truth.Changes[p.index]) {
 			late = p.index
 		} else {
 			torn = p.index

@@ -142,21 +142,42 @@ func TestNewTruthRefuses(t *testing.T) {
 	}
 }
 
+// TestLeads: keys come from one partition to another by children and by moves, and only in the time between two changes.
 func TestLeads(t *testing.T) {
 	truth, err := NewTruth(nil, []Partition{
-		{Token: "a"}, {Token: "b"}, {Token: "a1", Parents: []string{"a"}}, {Token: "a2", Parents: []string{"a"}},
-		{Token: "m", Parents: []string{"a2", "b"}}, {Token: "z", Parents: []string{"m"}},
-	}, 0, 1)
+		{Token: "a"}, {Token: "b"}, {Token: "a1", Parents: []string{"a"}, Start: 10}, {Token: "a2", Parents: []string{"a"}, Start: 10},
+		{Token: "m", Parents: []string{"a2", "b"}, Start: 20}, {Token: "z", Parents: []string{"m"}, Start: 30},
+		// Keys go from p to q at 10 and back at 20, and from q to r and from r to p at 30.
+		{Token: "p", Moves: []Move{{At: 20, Source: "q"}, {At: 30, Source: "r"}}}, {Token: "q", Moves: []Move{{At: 10, Source: "p"}}},
+		{Token: "r", Moves: []Move{{At: 30, Source: "q"}}, Start: 30},
+	}, 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		from, to string
-		want     bool
-	}{{"a", "a", true}, {"a", "z", true}, {"b", "z", true}, {"a1", "z", false}, {"z", "a", false}, {"a", "b", false}, {"a1", "a2", false}, {"m", "z", true}} {
-		if got := truth.Leads(c.from, c.to); got != c.want {
-			t.Errorf("%s leads to %s: %t", c.from, c.to, got)
+		from   string
+		at     change.Timestamp
+		to     string
+		later  change.Timestamp
+		expect bool
+	}{
+		{"a", 5, "a", 6, true}, {"a", 5, "a1", 10, true}, {"a", 5, "z", 30, true}, {"b", 5, "z", 30, true}, {"a1", 12, "z", 30, false},
+		{"a", 5, "b", 6, false}, {"a1", 12, "a2", 13, false}, {"m", 20, "z", 30, true},
+		{"p", 5, "q", 11, true}, {"p", 10, "q", 11, true}, {"p", 5, "q", 10, false}, {"p", 11, "q", 25, false},
+		{"q", 5, "p", 21, true}, {"q", 21, "p", 29, false}, {"p", 5, "r", 31, true}, {"q", 25, "r", 31, true},
+		{"q", 25, "p", 40, false}, // from q to r and from r to p at one instant are two keys
+	} {
+		from, to := &Change{Partition: c.from}, &Change{Partition: c.to}
+		from.Position.Commit, to.Position.Commit = c.at, c.later
+		if got := truth.Leads(from, to); got != c.expect {
+			t.Errorf("%s at %d leads to %s at %d: %t", c.from, c.at, c.to, c.later, got)
 		}
+	}
+	if _, err := NewTruth(nil, []Partition{{Token: "p", Moves: []Move{{At: 20, Source: "q"}}}}, 19, 100); err == nil || !strings.Contains(err.Error(), "unknown partition q") {
+		t.Errorf("a source that nobody announced: %v", err)
+	}
+	if _, err := NewTruth(nil, []Partition{{Token: "p", Moves: []Move{{At: 20, Source: "q"}}}}, 20, 100); err != nil {
+		t.Errorf("a source that ended at the start: %v", err)
 	}
 }
 

@@ -13,8 +13,8 @@
 //   - delivered: changes of the truth found at least once; missing: the others.
 //   - duplicates: further copies. Information for an at-least-once sink, an error for a strict one.
 //   - order_violations: first deliveries that come after a later change of the same key (I1).
-//   - graph_breaks: the same, where the two changes lie in partitions of which neither leads to the other, so that no
-//     reader that follows the partition graph could know better. Google's emulator does this; Spanner does not, so only
+//   - graph_breaks: the same, where the two changes lie in partitions of which neither leads to the other, by children or by
+//     moves of keys, so that no reader that follows the partition graph could know better. Google's emulator does this; Spanner does not, so only
 //     with Official are they told apart from order violations.
 //   - unexpected: what the truth does not have; mismatched: what differs from the truth in key, operation or values.
 //   - faults: what is wrong with the destination itself: a digest, a name, a link, a message that cannot be read.

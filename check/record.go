@@ -115,6 +115,27 @@ func (d *decoder) column(name, typeJSON string) (*Column, error) {
 	return c, nil
 }
 
+// shape is the one copy of a list of columns.
+func (d *decoder) shape(columns []*Column) []*Column {
+	id := ""
+	for _, c := range columns {
+		id += fmt.Sprintf("%p,", c)
+	}
+	if known, ok := d.shapes[id]; ok {
+		return known
+	}
+	d.shapes[id] = columns
+	return columns
+}
+
+// complete refuses a change without what every change has.
+func (c *Change) complete() error {
+	if c.Position.Transaction == "" || c.Position.Sequence == "" || c.Table == "" || c.Op == "" {
+		return errors.New("check: a record lacks its transaction id, sequence, table or operation")
+	}
+	return nil
+}
+
 // changes decodes one data change record.
 func (d *decoder) changes(token string, r fields) ([]Change, error) {
 	commit, err := r.time("commit_timestamp")
@@ -126,8 +147,8 @@ func (d *decoder) changes(token string, r fields) ([]Change, error) {
 		Table:    d.intern(r.text("table_name")), Op: d.intern(r.text("mod_type")), Capture: d.intern(r.text("value_capture_type")),
 		Partition: token, Tag: d.intern(r.text("transaction_tag")), System: r.bool("is_system_transaction"),
 	}
-	if base.Position.Transaction == "" || base.Position.Sequence == "" || base.Table == "" || base.Op == "" {
-		return nil, errors.New("check: a record lacks its transaction id, sequence, table or operation")
+	if err := base.complete(); err != nil {
+		return nil, err
 	}
 	if base.Records, err = r.int("number_of_records_in_transaction"); err != nil {
 		return nil, err
@@ -139,7 +160,7 @@ func (d *decoder) changes(token string, r fields) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	byName, shape, keys := make(map[string]*Column, len(columnTypes)), "", []*Column(nil)
+	byName, keys := make(map[string]*Column, len(columnTypes)), []*Column(nil)
 	for _, ct := range columnTypes {
 		c, err := d.column(ct.text("name"), ct.text("type"))
 		if err != nil {
@@ -148,14 +169,9 @@ func (d *decoder) changes(token string, r fields) ([]Change, error) {
 		byName[c.Name] = c
 		if ct.bool("is_primary_key") {
 			keys = append(keys, c)
-			shape += fmt.Sprintf("%p,", c)
 		}
 	}
-	if known, ok := d.shapes[shape]; ok {
-		keys = known
-	} else {
-		d.shapes[shape] = keys
-	}
+	keys = d.shape(keys)
 	base.KeyColumns = keys
 	mods, err := r.structs("mods")
 	if err != nil {

@@ -18,11 +18,23 @@ type Report struct {
 	// Ingested is the number of events in the events table, Changes that of changes in the stream.
 	Ingested int64 `json:"ingested"`
 	Changes  int64 `json:"changes"`
+	// Graph is what the change stream's partitions did.
+	Graph Graph `json:"graph"`
 	// Events is the comparison of the stream with the events table; nil if it was not made.
 	Events *Events          `json:"events,omitempty"`
 	Sinks  map[string]*Sink `json:"sinks"`
 	// Deviations are the known faults of Google's emulator that were found in the data and tolerated.
 	Deviations []Deviation `json:"deviations,omitempty"`
+}
+
+// Graph counts the partitions of a change stream, and the times that keys went from one to another: to a child, or by a move
+// between partitions that live.
+type Graph struct {
+	// Mutable says that key ranges are mutable: keys move, and nothing has children.
+	Mutable    bool  `json:"mutable"`
+	Partitions int64 `json:"partitions"`
+	Children   int64 `json:"children"`
+	Moves      int64 `json:"moves"`
 }
 
 // Deviation is a named and tolerated deviation of Google's emulator from Spanner.
@@ -177,7 +189,11 @@ func (r *Report) Err() error {
 
 // NewReport begins a report of the truth; events may be nil. On Google's emulator the report names the deviations found.
 func NewReport(t *Truth, events *Events) *Report {
-	r := &Report{Changes: int64(len(t.Changes)), Events: events, Sinks: map[string]*Sink{}}
+	r := &Report{Changes: int64(len(t.Changes)), Events: events, Sinks: map[string]*Sink{}, Graph: Graph{Mutable: t.Mutable, Partitions: int64(len(t.Partitions))}}
+	for _, p := range t.Partitions {
+		r.Graph.Children += int64(len(p.Parents))
+		r.Graph.Moves += int64(len(p.Moves))
+	}
 	counts := map[string]int64{}
 	if events != nil {
 		r.Ingested = events.Rows

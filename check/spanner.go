@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/spanner"
-	"google.golang.org/api/iterator"
 
 	"github.com/spanledger/spanledger/change"
 )
@@ -28,13 +28,16 @@ type SpannerOptions struct {
 	Official bool
 	// Parallel bounds the partitions read at a time; 0 means 4.
 	Parallel int
+
+	// window is longestWindow, but for tests.
+	window time.Duration
 }
 
 var streamName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 
 // ReadTruth reads the change stream's whole history from Start to End with bounded queries, which are complete on every
-// server, and walks the partition graph itself. Streams of the GoogleSQL dialect with immutable key ranges are understood;
-// another kind is an error that names it. A history that contradicts itself is an error too; see NewTruth.
+// server, and walks the partition graph itself. Streams of the GoogleSQL dialect are understood, with immutable and with mutable
+// key ranges; another kind is an error that names it. A history that contradicts itself is an error too; see NewTruth.
 func ReadTruth(ctx context.Context, o SpannerOptions) (*Truth, error) {
 	fail := func(err error) (*Truth, error) {
 		return nil, fmt.Errorf("check: change stream %s of %s: %w", o.Stream, o.Database, err)
@@ -47,7 +50,8 @@ func ReadTruth(ctx context.Context, o SpannerOptions) (*Truth, error) {
 	case o.Start.IsZero():
 		return fail(errors.New("no start: give an instant after the stream's creation and inside its retention"))
 	}
-	if err := o.checkMode(ctx); err != nil {
+	mutable, err := o.mode(ctx)
+	if err != nil {
 		return fail(err)
 	}
 	if o.End.IsZero() {
@@ -63,8 +67,15 @@ func ReadTruth(ctx context.Context, o SpannerOptions) (*Truth, error) {
 	if o.End.Before(o.Start) {
 		return fail(fmt.Errorf("the end %s is before the start %s", o.End, o.Start))
 	}
-	w := walk{o: o, known: map[string]*Partition{}}
+	w := walk{o: o, window: cmp.Or(o.window, longestWindow), known: map[string]*Partition{}, given: map[handover]bool{}}
+	w.read = w.readFixed
+	if mutable {
+		w.read = w.readMoving
+	}
 	if err := w.run(ctx); err != nil {
+		return fail(err)
+	}
+	if err := w.checkMoves(); err != nil {
 		return fail(err)
 	}
 	var changes []Change
@@ -79,39 +90,48 @@ func ReadTruth(ctx context.Context, o SpannerOptions) (*Truth, error) {
 	if err != nil {
 		return fail(err)
 	}
-	t.Database, t.Stream, t.Official = o.Database, o.Stream, o.Official
+	t.Database, t.Stream, t.Official, t.Mutable = o.Database, o.Stream, o.Official, mutable
 	return t, nil
 }
 
-// checkMode refuses what this reader does not understand, rather than to call it empty.
-func (o *SpannerOptions) checkMode(ctx context.Context) error {
+// mode is whether the stream has mutable key ranges. What this reader does not understand is refused, rather than called empty.
+func (o *SpannerOptions) mode(ctx context.Context) (mutable bool, err error) {
 	found := false
-	err := o.Client.Single().Query(ctx, spanner.Statement{
+	err = o.Client.Single().Query(ctx, spanner.Statement{
 		SQL:    "SELECT CHANGE_STREAM_NAME FROM INFORMATION_SCHEMA.CHANGE_STREAMS WHERE CHANGE_STREAM_NAME = @stream",
 		Params: map[string]any{"stream": o.Stream},
 	}).Do(func(*spanner.Row) error { found = true; return nil })
 	if err != nil {
-		return fmt.Errorf("look it up (a database of the PostgreSQL dialect is not supported): %w", err)
+		return false, fmt.Errorf("look it up (a database of the PostgreSQL dialect is not supported): %w", err)
 	}
 	if !found {
-		return errors.New("the database has no such change stream")
+		return false, errors.New("the database has no such change stream")
 	}
-	return o.Client.Single().Query(ctx, spanner.Statement{
+	return mutable, o.Client.Single().Query(ctx, spanner.Statement{
 		SQL: `SELECT OPTION_NAME, OPTION_VALUE FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS WHERE CHANGE_STREAM_NAME = @stream
-			AND (OPTION_NAME = 'partition_mode' AND OPTION_VALUE = 'MUTABLE_KEY_RANGE' OR OPTION_NAME = 'per_placement_tvf' AND UPPER(OPTION_VALUE) = 'TRUE')`,
+			AND (OPTION_NAME = 'partition_mode' OR OPTION_NAME = 'per_placement_tvf' AND UPPER(OPTION_VALUE) = 'TRUE')`,
 		Params: map[string]any{"stream": o.Stream},
 	}).Do(func(r *spanner.Row) error {
 		var name, value string
 		if err := r.Columns(&name, &value); err != nil {
 			return err
 		}
-		return fmt.Errorf("streams with the option %s = %s are not supported", name, value)
+		switch {
+		case name == "partition_mode" && value == "MUTABLE_KEY_RANGE":
+			mutable = true
+		case name != "partition_mode" || value != "IMMUTABLE_KEY_RANGE":
+			return fmt.Errorf("streams with the option %s = %s are not supported", name, value)
+		}
+		return nil
 	})
 }
 
 // walk reads all partitions, each once.
 type walk struct {
-	o SpannerOptions
+	o      SpannerOptions
+	window time.Duration
+	// read reads a partition, or (nil) asks for the first ones.
+	read func(context.Context, *Partition) ([]Change, error)
 
 	mu sync.Mutex
 	// known are all tokens announced; todo those not yet begun; busy the number being read.
@@ -119,6 +139,8 @@ type walk struct {
 	todo  []*Partition
 	busy  int
 	found [][]Change
+	// given are the handovers of keys that their sources told of.
+	given map[handover]bool
 	err   error
 }
 
@@ -171,55 +193,55 @@ func (w *walk) run(ctx context.Context) error {
 // heartbeat is the longest the server takes: a bounded query of the past needs none.
 const heartbeat = 300_000
 
-// read makes one query, of a partition or (nil) the initial one. Changes of one partition must come in order of their
+// end is where queries end: one microsecond after the last instant wanted. The children of a partition that ends exactly with
+// its query may be left out, and they hold the changes of that instant.
+func (w *walk) end() time.Time { return w.o.End.Add(time.Microsecond) }
+
+// query makes one query and hands on each row's value.
+func (w *walk) query(ctx context.Context, token spanner.NullString, start, end time.Time, row func(spanner.GenericColumnValue) error) error {
+	return w.o.Client.Single().Query(ctx, spanner.Statement{
+		SQL:    "SELECT ChangeRecord FROM READ_" + w.o.Stream + "(start_timestamp => @start, end_timestamp => @end, partition_token => @token, heartbeat_milliseconds => @heartbeat)",
+		Params: map[string]any{"start": start, "end": end, "token": token, "heartbeat": int64(heartbeat)},
+	}).Do(func(r *spanner.Row) error {
+		var cell spanner.GenericColumnValue
+		if err := r.Column(0, &cell); err != nil {
+			return err
+		}
+		return row(cell)
+	})
+}
+
+// readFixed makes one query, of a partition or (nil) the initial one. Changes of one partition must come in order of their
 // commit timestamps and inside its life; children are made known.
-func (w *walk) read(ctx context.Context, p *Partition) ([]Change, error) {
-	// One microsecond more than asked for: the children of a partition that ends exactly with its query may be left out,
-	// and they hold the changes of that instant.
-	start, end, token := w.o.Start, w.o.End.Add(time.Microsecond), spanner.NullString{}
+func (w *walk) readFixed(ctx context.Context, p *Partition) ([]Change, error) {
+	start, token := w.o.Start, spanner.NullString{}
 	if p != nil {
 		start, token = p.Start.Time(), spanner.NullString{StringVal: p.Token, Valid: true}
 	}
-	it := w.o.Client.Single().Query(ctx, spanner.Statement{
-		SQL:    "SELECT ChangeRecord FROM READ_" + w.o.Stream + "(start_timestamp => @start, end_timestamp => @end, partition_token => @token, heartbeat_milliseconds => @heartbeat)",
-		Params: map[string]any{"start": start, "end": end, "token": token, "heartbeat": int64(heartbeat)},
-	})
-	defer it.Stop()
 	var changes []Change
 	d, ended, last := newDecoder(), false, change.Timestamp(0)
-	for {
-		row, err := it.Next()
-		if errors.Is(err, iterator.Done) {
-			return changes, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		var cell spanner.GenericColumnValue
-		if err := row.Column(0, &cell); err != nil {
-			return nil, err
-		}
+	err := w.query(ctx, token, start, w.end(), func(cell spanner.GenericColumnValue) error {
 		for _, elem := range cell.Value.GetListValue().GetValues() {
 			record, err := structOf(cell.Type.GetArrayElementType(), elem)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			data, err := record.structs("data_change_record")
 			if err != nil {
-				return nil, err
+				return err
 			}
 			for _, r := range data {
 				if p == nil {
-					return nil, errors.New("the initial query gave a data record")
+					return errors.New("the initial query gave a data record")
 				}
 				got, err := d.changes(p.Token, r)
 				if err != nil {
-					return nil, err
+					return err
 				}
 				for _, c := range got {
 					at := c.Position.Commit
 					if ended || at < last || at < p.Start {
-						return nil, fmt.Errorf("change %s is out of order: after %s, partition ended %t, started %s", c.ID(), last, ended, p.Start)
+						return fmt.Errorf("change %s is out of order: after %s, partition ended %t, started %s", c.ID(), last, ended, p.Start)
 					}
 					last = at
 					if at <= change.TimestampOf(w.o.End) {
@@ -229,16 +251,18 @@ func (w *walk) read(ctx context.Context, p *Partition) ([]Change, error) {
 			}
 			children, err := record.structs("child_partitions_record")
 			if err != nil {
-				return nil, err
+				return err
 			}
 			for _, r := range children {
 				ended = true
 				if err := w.announce(p, r, last); err != nil {
-					return nil, err
+					return err
 				}
 			}
 		}
-	}
+		return nil
+	})
+	return changes, err
 }
 
 // announce makes the children of one record known. Each parent of a merge announces the same child, with the same parents.
@@ -271,16 +295,24 @@ func (w *walk) announce(parent *Partition, record fields, last change.Timestamp)
 		if parent != nil && !slices.Contains(child.Parents, parent.Token) {
 			return fmt.Errorf("its child %s does not name it as a parent", short(child.Token))
 		}
-		if known := w.known[child.Token]; known != nil {
-			if known.Start != child.Start || !slices.Equal(known.Parents, child.Parents) {
-				return fmt.Errorf("the child %s is announced in two ways", short(child.Token))
-			}
-			continue
+		if err := w.add(child); err != nil {
+			return err
 		}
-		w.known[child.Token] = child
-		if child.Start <= change.TimestampOf(w.o.End) {
-			w.todo = append(w.todo, child)
+	}
+	return nil
+}
+
+// add makes a partition known, and has it read if it begins before the end. The caller holds mu.
+func (w *walk) add(p *Partition) error {
+	if known := w.known[p.Token]; known != nil {
+		if known.Start != p.Start || !slices.Equal(known.Parents, p.Parents) {
+			return fmt.Errorf("partition %s is announced in two ways", short(p.Token))
 		}
+		return nil
+	}
+	w.known[p.Token] = p
+	if p.Start <= change.TimestampOf(w.o.End) {
+		w.todo = append(w.todo, p)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,19 +19,22 @@ type Truth struct {
 	Partitions []Partition
 	// Official says that the stream was served by Google's emulator, whose known deviations are then tolerated and counted.
 	Official bool
+	// Mutable says that the stream has mutable key ranges.
+	Mutable bool
 
 	// keys holds, for each change, the number of its row; rows counts them.
 	keys []int32
 	rows int32
-	// graph holds the parents of each token.
-	graph map[string][]string
+	// graph is by time: whom keys came from, and went to.
+	graph []handover
 }
 
 // NewTruth makes a Truth of changes and partitions in any order, which it keeps. It refuses what cannot be true: two changes
 // at one position, a change of an unknown partition or outside [start, end], a partition with two sets of parents, a
-// transaction that does not have as many records as each of its changes says (a count of 0 is not checked).
+// transaction that does not have as many records as each of its changes says (a count of 0 is not checked), keys taken over from
+// an unknown partition.
 func NewTruth(changes []Change, partitions []Partition, start, end change.Timestamp) (*Truth, error) {
-	t := &Truth{Start: start, End: end, Changes: changes, Partitions: partitions, graph: make(map[string][]string, len(partitions))}
+	t := &Truth{Start: start, End: end, Changes: changes, Partitions: partitions}
 	slices.SortFunc(t.Partitions, func(a, b Partition) int {
 		if a.Start != b.Start {
 			return int(min(max(a.Start-b.Start, -1), 1))
@@ -40,11 +44,15 @@ func NewTruth(changes []Change, partitions []Partition, start, end change.Timest
 		}
 		return 1
 	})
+	known := make(map[string]bool, len(t.Partitions))
 	for _, p := range t.Partitions {
-		if _, twice := t.graph[p.Token]; twice {
+		if known[p.Token] {
 			return nil, fmt.Errorf("check: partition %s is listed twice", short(p.Token))
 		}
-		t.graph[p.Token] = p.Parents
+		known[p.Token] = true
+	}
+	if err := t.makeGraph(known); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(t.Changes, func(a, b Change) int { return a.Position.Compare(b.Position) })
 	var errs []error
@@ -61,7 +69,7 @@ func NewTruth(changes []Change, partitions []Partition, start, end change.Timest
 				break
 			}
 		}
-		if _, known := t.graph[c.Partition]; !known && !note("change %s is in the unknown partition %s", c.ID(), short(c.Partition)) {
+		if !known[c.Partition] && !note("change %s is in the unknown partition %s", c.ID(), short(c.Partition)) {
 			break
 		}
 		if (c.Position.Commit < start || c.Position.Commit > end) && !note("change %s lies outside %s..%s", c.ID(), start, end) {
@@ -124,58 +132,59 @@ func (t *Truth) Find(p change.Position) int {
 	return i
 }
 
-// Leads reports whether partition to is partition from or one of its descendants: whether a reader that follows the graph
-// has finished from before it begins to.
-func (t *Truth) Leads(from, to string) bool {
-	if from == to {
-		return true
-	}
-	seen := map[string]bool{to: true}
-	for queue := []string{to}; len(queue) > 0; queue = queue[1:] {
-		for _, parent := range t.graph[queue[0]] {
-			if parent == from {
-				return true
+// makeGraph lists the handovers. A source that is not known has ended at the start, or was overlooked.
+func (t *Truth) makeGraph(known map[string]bool) error {
+	for _, p := range t.Partitions {
+		for _, parent := range p.Parents {
+			t.graph = append(t.graph, handover{p.Start - 1, parent, p.Token})
+		}
+		for _, m := range p.Moves {
+			if m.At > t.Start && !known[m.Source] {
+				return fmt.Errorf("check: partition %s took keys at %s over from the unknown partition %s", short(p.Token), m.At, short(m.Source))
 			}
-			if !seen[parent] {
-				seen[parent] = true
-				queue = append(queue, parent)
-			}
+			t.graph = append(t.graph, handover{m.At, m.Source, p.Token})
 		}
 	}
-	return false
+	slices.SortFunc(t.graph, func(a, b handover) int { return cmp.Compare(a.at, b.at) })
+	return nil
 }
 
-// Hops counts the places where a row's next change lies in a partition that does not descend from the partition of the one
-// before: breaks of the partition graph by the server. Spanner has none.
+// Leads reports whether the partition of change to is that of from, or one that keys came to from there between the two, by
+// children or by moves: whether a reader that follows the graph is through from before it comes to to.
+func (t *Truth) Leads(from, to *Change) bool {
+	if from.Partition == to.Partition {
+		return true
+	}
+	reached := map[string]bool{from.Partition: true}
+	i, _ := slices.BinarySearchFunc(t.graph, from.Position.Commit, func(h handover, at change.Timestamp) int { return cmp.Compare(h.at, at) })
+	for i < len(t.graph) && t.graph[i].at < to.Position.Commit {
+		at := t.graph[i].at
+		var gained []string // at once: no key goes two steps at one instant
+		for ; i < len(t.graph) && t.graph[i].at == at; i++ {
+			if reached[t.graph[i].from] {
+				gained = append(gained, t.graph[i].to)
+			}
+		}
+		for _, token := range gained {
+			reached[token] = true
+		}
+	}
+	return reached[to.Partition]
+}
+
+// Hops counts the places where a row's next change lies in a partition that its key did not come to from the partition of the
+// one before: breaks of the partition graph by the server. Spanner has none.
 func (t *Truth) Hops() (hops int64) {
 	last := make([]int32, t.rows)
 	for i := range last {
 		last[i] = -1
 	}
-	related := t.relations()
 	for i := range t.Changes {
 		row := t.keys[i]
-		if p := last[row]; p >= 0 && !related(t.Changes[p].Partition, t.Changes[i].Partition) {
+		if p := last[row]; p >= 0 && !t.Leads(&t.Changes[p], &t.Changes[i]) {
 			hops++
 		}
 		last[row] = int32(i)
 	}
 	return hops
-}
-
-// relations is Leads with a memory of its own, for one goroutine.
-func (t *Truth) relations() func(from, to string) bool {
-	type pair struct{ from, to string }
-	known := map[pair]bool{}
-	return func(from, to string) bool {
-		if from == to {
-			return true
-		}
-		leads, ok := known[pair{from, to}]
-		if !ok {
-			leads = t.Leads(from, to)
-			known[pair{from, to}] = leads
-		}
-		return leads
-	}
 }

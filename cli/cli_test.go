@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,22 +44,29 @@ func devSummary(t *testing.T, stdout string) *app.DevSummary {
 }
 
 func TestDevLoadsItsEarthquakes(t *testing.T) {
-	code, stdout, stderr := spanledger(t, "dev", "--exit-when-idle", "--json")
-	if code != 0 {
-		t.Fatalf("exit code %d\n%s", code, stderr)
-	}
-	s := devSummary(t, stdout)
-	if s.Ingested != 1707 || s.Rejected != 0 || s.ChangesRead != 1707 {
-		t.Errorf("%+v", s)
-	}
-	for _, name := range []string{"archive", "pubsub"} {
-		if k := s.Sinks[name]; k == nil || k.Delivered != 1707 || k.Missing != 0 || k.OrderViolations != 0 || k.Duplicates != 0 {
-			t.Errorf("%s: %+v", name, k)
-		}
+	for _, mutable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("mutable=%t", mutable), func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := spanledger(t, "dev", "--exit-when-idle", "--json", fmt.Sprintf("--mutable=%t", mutable))
+			if code != 0 {
+				t.Fatalf("exit code %d\n%s", code, stderr)
+			}
+			s := devSummary(t, stdout)
+			if s.Ingested != 1707 || s.Rejected != 0 || s.ChangesRead != 1707 {
+				t.Errorf("%+v", s)
+			}
+			for _, name := range app.DevSinks {
+				if k := s.Sinks[name]; k == nil || k.Delivered != 1707 || k.Missing != 0 || k.OrderViolations != 0 || k.Duplicates != 0 {
+					t.Errorf("%s: %+v", name, k)
+				}
+			}
+			if g := s.Graph; g == nil || g.Mutable != mutable || g.Partitions < 4 || mutable && g.Children != 0 || !mutable && g.Moves != 0 {
+				t.Errorf("partitions: %+v", g)
+			}
+		})
 	}
 }
 
-// TestDevBadInput: each mistake has a clear error, its exit code, and leaves nothing half done.
 func TestDevBadInput(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -117,6 +125,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"dev", "--map", "."}, "--ingest"},
 		{[]string{"dev", "an-argument"}, "an-argument"},
 		{[]string{"dev", "--log-level", "loud"}, "loud"},
+		{[]string{"dev", "--official", "--mutable"}, "no change streams with mutable key ranges"},
 		{[]string{"ingest"}, "file"},
 		{[]string{"ingest", "x.json"}, "--database"},
 		{[]string{"ingest", "x.json", "--database", "d", "--format", "xml"}, "xml"},

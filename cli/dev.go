@@ -35,6 +35,9 @@ Ctrl-C.`,
   # one more sink, such as one of your own
   spanledger dev --sink jsonlines='{"file":"changes.jsonl"}' --exit-when-idle
 
+  # on a change stream with mutable key ranges (partition_mode MUTABLE_KEY_RANGE)
+  spanledger dev --mutable --exit-when-idle
+
   # the same against Google's own emulators, where they are installed
   spanledger dev --official --exit-when-idle`,
 		Args: noArgs,
@@ -47,6 +50,9 @@ Ctrl-C.`,
 			}
 			if o.Map != "" && len(o.Ingest) == 0 {
 				return usage("--map needs --ingest: it says how the files' records become events")
+			}
+			if o.Official && o.Mutable {
+				return usage("--official and --mutable exclude each other: Google's emulator has no change streams with mutable key ranges")
 			}
 			if o.Sinks, err = parseSinks(sinkFlags); err != nil {
 				return err
@@ -78,6 +84,7 @@ Ctrl-C.`,
 	f.StringArrayVar(&sinkFlags, "sink", nil, "add a sink, `TYPE[=OPTIONS]`, its options a JSON object; its name is its type's (repeatable)")
 	f.StringVar(&o.Admin, "admin", "", "serve metrics, readiness and status on this `HOST:PORT` (default: a free port of 127.0.0.1)")
 	f.BoolVar(&o.Profiler, "pprof", false, "serve Go's profiler on the admin address, under /debug/pprof/")
+	f.BoolVar(&o.Mutable, "mutable", false, "read a change stream with mutable key ranges, whose partitions hand keys over while they live")
 	f.BoolVar(&o.Official, "official", false, "use Google's own Spanner and Pub/Sub emulators")
 	return cmd
 }

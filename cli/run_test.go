@@ -251,6 +251,10 @@ func TestConfigCommands(t *testing.T) {
 	if code != 0 || !strings.Contains(ddl, "CREATE CHANGE STREAM `changes` FOR events") || strings.Count(ddl, "CREATE TABLE events") != 1 {
 		t.Errorf("%d\n%s", code, ddl)
 	}
+	mutable := write(t, "mutable.yaml", pipelineFile+"  mutable: true\n")
+	if code, ddl, _ := spanledger(t, "init", "-c", mutable, "--print-ddl"); code != 0 || !strings.Contains(ddl, "NEW_ROW_AND_OLD_VALUES', partition_mode = 'MUTABLE_KEY_RANGE')") {
+		t.Errorf("%d\n%s", code, ddl)
+	}
 	if code, _, errs := spanledger(t, "run", "-c", file, "--pipeline", "ledger", "--pipeline", "ledger"); code != 1 || !strings.Contains(errs, "named twice") {
 		t.Errorf("%d %s", code, errs)
 	}

@@ -32,6 +32,9 @@ var resources = app.Resources{
 	Stream: "changes", Project: "e2e-project", Topic: "changes", Subscription: "check", Bucket: "archive", Dataset: "changes",
 }
 
+// accountsTable is a table whose rows are changed again and again, beside the events: order per key needs it.
+const accountsTable = "CREATE TABLE accounts (id INT64 NOT NULL, balance INT64, note STRING(MAX)) PRIMARY KEY (id)"
+
 // system is a cloud in a process of its own, set up, and the pipeline to run on it.
 type system struct {
 	t         *testing.T
@@ -76,9 +79,8 @@ func newSystem(t *testing.T, google bool) *system {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	// A table whose rows are changed again and again, beside the events: order per key needs it.
 	op, err := admin.UpdateDatabaseDdl(ctx, &databasepb.UpdateDatabaseDdlRequest{Database: resources.Database, Statements: []string{
-		"CREATE TABLE accounts (id INT64 NOT NULL, balance INT64, note STRING(MAX)) PRIMARY KEY (id)",
+		accountsTable,
 		// Not ALTER: Google's emulator forgets the tables that were watched before.
 		"DROP CHANGE STREAM changes",
 		"CREATE CHANGE STREAM changes FOR events, accounts OPTIONS (value_capture_type = 'NEW_ROW_AND_OLD_VALUES')",
