@@ -35,6 +35,15 @@ slow-heartbeat p=0.05 for=2s
 replay p=0.05
 no-heartbeat every=40`
 
+const (
+	// overBytes is what the budget gives the lowest partition beyond it, a frame and the messages it is filled from, and
+	// idleBytes what it gives each that holds nothing.
+	overBytes, idleBytes = 64<<10 + 3*80<<10, 1 << 10
+	// partitionBytes is what a partition may take of the heap beside the budget: what gRPC may hold of its query (64 KiB), its
+	// goroutines' 15 KB, and its lanes, its state and what the last collection had not found yet.
+	partitionBytes = 128 << 10
+)
+
 // size is how much a run does.
 type size struct {
 	load
@@ -62,9 +71,9 @@ func TestSoak(t *testing.T) {
 			16 << 20, 3, time.Second, time.Minute}
 	}
 	for _, mutable := range []bool{false, true} {
-		name := "immutable"
+		name := "fixed"
 		if mutable {
-			name = "mutable"
+			name = "moving"
 		}
 		t.Run(name, func(t *testing.T) {
 			s := s
@@ -132,6 +141,12 @@ func soak(t *testing.T, s size) {
 	t.Logf("faults: %v of Spanner; %d and %d failed calls of the sinks; %d kills", sum.Struck, once.failed, least.failed, s.kills)
 	t.Logf("chain: %d repeats, %d batches came to a taken place; writer: %d repeats", once.repeats, once.taken, least.repeats)
 	t.Logf("at most %d KiB of a budget of %d KiB; heap %d KiB live, %d KiB with garbage, %d KiB of stacks, %d goroutines", p.Budget>>10, s.budget>>10, p.Live>>10, p.Heap>>10, p.Stacks>>10, p.Goroutines)
+	if most := s.budget + p.Partitions*idleBytes + overBytes; p.Budget > most {
+		t.Errorf("I10: %d bytes were held, want at most %d and with the idle partitions' %d", p.Budget, s.budget, most)
+	}
+	if most := uint64(2*s.budget + p.Partitions*partitionBytes); p.Live > most {
+		t.Errorf("I10: the heap had %d bytes, want at most %d", p.Live, most)
+	}
 	for _, d := range []*destination{once, least} {
 		d.mu.Lock()
 		if err := errors.Join(d.wrong...); err != nil || d.first != s.Changes {
