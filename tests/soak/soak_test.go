@@ -85,7 +85,7 @@ func TestSoak(t *testing.T) {
 
 func soak(t *testing.T, s size) {
 	server := startServer(t, s.load)
-	once, least := newDestination(s.Keys, true, 3), newDestination(s.Keys, false, 4)
+	once, least := newDestination("chain", s.Keys, true, 3), newDestination("writer", s.Keys, false, 4)
 	r := &runner{size: s, addr: server.addr, store: state.NewMemory(), sinks: []pipeline.NamedSink{{Name: "once", Sink: newAppender(once)}, {Name: "least", Sink: newWriter(least)}}}
 	r.start(t)
 	defer func() { r.stop(t) }()
@@ -115,6 +115,9 @@ func soak(t *testing.T, s size) {
 		arrived := min(once.arrived(), least.arrived())
 		if arrived != before {
 			before, moved = arrived, time.Now()
+		}
+		if err := errors.Join(once.errors(), least.errors()); err != nil {
+			t.Fatalf("%d and %d of %d changes have come: %v", once.arrived(), least.arrived(), s.Changes, err)
 		}
 		if time.Since(moved) > s.still {
 			var all strings.Builder
@@ -147,12 +150,8 @@ func soak(t *testing.T, s size) {
 	if most := uint64(2*s.budget + p.Partitions*partitionBytes); p.Live > most {
 		t.Errorf("I10: the heap had %d bytes, want at most %d", p.Live, most)
 	}
-	for _, d := range []*destination{once, least} {
-		d.mu.Lock()
-		if err := errors.Join(d.wrong...); err != nil || d.first != s.Changes {
-			t.Errorf("%d of %d changes came in order: %v", d.first, s.Changes, err)
-		}
-		d.mu.Unlock()
+	if err := errors.Join(once.errors(), least.errors()); err != nil {
+		t.Error(err)
 	}
 }
 
