@@ -227,7 +227,7 @@ func TestPitfallStreamsPerConnection(t *testing.T) {
 	if len(alive) != n {
 		t.Fatalf("%d of %d partitions sent something: %v", len(alive), n, err)
 	}
-	if want := (n + defaultStreamsPerConn - 1) / defaultStreamsPerConn; most < want || most > want+2 { // a query asked again may have had the last place for a moment
+	if want := (n + defaultStreamsPerConn - 1) / defaultStreamsPerConn; most < want || most > want+2+want/20 { // queries asked again may have had the last places for a moment
 		t.Errorf("%d connections for %d partitions, want about %d", most, n, want)
 	}
 	if left := connections(); left != 1 {

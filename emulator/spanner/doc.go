@@ -24,6 +24,13 @@
 // bubble's: serve with [Options].InMemory, and make clients with [Server.ClientOptions]. The official client works there,
 // with DisableNativeMetrics; close it and the server before the bubble ends.
 //
+// # Speed
+//
+// Through gRPC, on two busy cores with the receiver on them too, one partition gives 145,000 changes/s of 100-byte rows written a
+// hundred to a commit, and twenty thousand of them in 200 messages (BenchmarkServeChanges); changestream reads ten thousand partitions
+// of one stream at once. Package changes has the figures of the change streams alone, and BenchmarkOneRowCommits and
+// BenchmarkThousandRowCommits compare commits with Google's emulator.
+//
 // CLIENT_TESTS.md beside this file lists the official client's integration tests, what becomes of each here, and why.
 //
 // Nothing is persisted and nothing is authenticated: bind it to loopback.

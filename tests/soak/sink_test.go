@@ -17,6 +17,7 @@ import (
 // destination judges what arrives and keeps a number a key: change n of a key must come first after change n-1, so that one
 // counter proves order, completeness and uniqueness.
 type destination struct {
+	name string
 	once bool // nothing may come twice
 
 	mu      sync.Mutex
@@ -32,8 +33,8 @@ type destination struct {
 	rng    *rand.Rand
 }
 
-func newDestination(keys int, once bool, seed uint64) *destination {
-	return &destination{once: once, through: make([]int32, keys), ends: map[change.Chain]change.Position{}, rng: rand.New(rand.NewPCG(seed, seed))}
+func newDestination(name string, keys int, once bool, seed uint64) *destination {
+	return &destination{name: name, once: once, through: make([]int32, keys), ends: map[change.Chain]change.Position{}, rng: rand.New(rand.NewPCG(seed, seed))}
 }
 
 var errInjected = errors.New("injected: the destination failed")
@@ -51,7 +52,7 @@ func (d *destination) fails() error {
 func (d *destination) take(cs []change.Change) {
 	for i := range cs {
 		if err := d.judge(&cs[i]); err != nil && len(d.wrong) < 20 {
-			d.wrong = append(d.wrong, err)
+			d.wrong = append(d.wrong, fmt.Errorf("%s: %w", d.name, err))
 		}
 	}
 }
@@ -92,6 +93,13 @@ func (d *destination) arrived() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.first
+}
+
+// errors are what came wrongly, the first of it.
+func (d *destination) errors() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return errors.Join(d.wrong...)
 }
 
 // sink is what Writers and Appenders have in common.

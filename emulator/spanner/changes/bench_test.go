@@ -2,6 +2,7 @@ package changes
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,43 @@ func BenchmarkServe(b *testing.B) {
 					}
 					read()
 				}
+				b.ReportMetric(float64(b.N)*n/b.Elapsed().Seconds(), "records/s")
 			})
 		}
+	}
+}
+
+// BenchmarkRetain measures what a stored change of one column of 100 bytes takes: the Log's record with the commit's rows, and
+// the encoded form beside it once someone has read it. ns/op mean nothing.
+func BenchmarkRetain(b *testing.B) {
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	for b.Loop() {
+		const n = 20_000
+		before := heap()
+		at := time.Now().UnixMicro() - 1e9
+		def := all("S")
+		def.Created = at
+		l := New(Options{})
+		if err := l.ObserveSchema([]*store.ChangeStream{def}, at); err != nil {
+			b.Fatal(err)
+		}
+		for i := range int64(n) {
+			l.Observe(&store.Commit{Timestamp: at + 1 + i, TransactionID: "1", Changes: []store.RowChange{insert(tableT, rowT(i, strings.Repeat("x", 100), 1))}})
+		}
+		b.ReportMetric((heap()-before)/n, "B/change")
+		ps, err := l.Partitions("S")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := l.Query(b.Context(), query(at, at+n, ps[0].Token), func(r Record) error { r.Wire(); return nil }); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric((heap()-before)/n, "B/read-change")
+		runtime.KeepAlive(l)
 	}
 }

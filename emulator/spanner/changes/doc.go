@@ -28,4 +28,18 @@
 //   - Every redraw lies above all commits observed and all heartbeats sent, so no promise is taken back.
 //   - The work of Observe grows with the changes of the commit and the logarithm of the number of partitions only. A
 //     partition without a reader costs no goroutine and no timer.
+//
+// # Speed and size
+//
+// On two cores, with records of 1.3 to 1.5 KB that are read the first time, and so encoded, and again:
+//
+//	go test ./emulator/spanner/changes -run '^$' -bench 'Serve|Retain'
+//
+//	immutable key ranges     53,000 records/s    70 MB/s, then 5,000,000 records/s
+//	mutable key ranges       80,000 records/s   120 MB/s, then 1,700,000 records/s
+//
+// A stored change of a key and 100 bytes takes 730 bytes before anyone has read it and 600 after, when its record is kept
+// encoded. [Options].MaxBytes caps what a stream retains (TestMaxBytes), retention_period and [Log.Expire] remove it by age.
+// Ten thousand partitions of one stream, the most there may be, are all alive at once (TestTenThousandPartitions), and Observe
+// finds the one of a change by bisection (BenchmarkObserve).
 package changes
