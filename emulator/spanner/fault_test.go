@@ -78,7 +78,7 @@ func TestFaultsBeforeAnyEffect(t *testing.T) {
 		{"abort times=1 for=5ms", codes.Aborted, 5 * time.Millisecond},
 		{"unavailable times=1 method=Commit", codes.Unavailable, 0},
 		{"exhausted times=1 method=Commit for=7ms", codes.ResourceExhausted, 7 * time.Millisecond},
-		{"exhausted times=1", codes.ResourceExhausted, 0},
+		{"exhausted times=1 method=Commit", codes.ResourceExhausted, 0},
 	} {
 		l, _, _ := faulty(t, 0, c.plan)
 		err := l.commit(1)
@@ -166,6 +166,24 @@ func TestFaultEndHidesChildren(t *testing.T) {
 	}
 	if rows := l.mustRead(call{from: from, token: token}); len(rows) != 3 || rows[2].kind != "children" {
 		t.Errorf("without the fault: %v", rows)
+	}
+}
+
+// What a query announces it announces whole, or not at all: the rest would be lost to every reader.
+func TestFaultEndLosesNoPartition(t *testing.T) {
+	l, from, _ := faulty(t, 1, "")
+	token := l.tokens("s", from)[0]
+	cut, err := l.srv.Database(dbName).Log().Split("s", token, 3, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.plan("end after=2")
+	if rows := l.mustRead(call{from: from, token: token}); len(rows) != 4 {
+		t.Errorf("%d rows, want one change and three children: %v", len(rows), rows)
+	}
+	l.plan("end after=1")
+	if tokens := l.tokens("s", time.UnixMicro(cut.At)); len(tokens) != 3 {
+		t.Errorf("the initial query names %d of 3 partitions", len(tokens))
 	}
 }
 

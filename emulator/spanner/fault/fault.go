@@ -51,7 +51,8 @@ const (
 	Reset Kind = "reset"
 	// Cancel ends a stream after some rows with CANCELLED, though nobody has cancelled it.
 	Cancel Kind = "cancel"
-	// End ends a change-stream query with OK after some rows, without child partitions and before its end.
+	// End ends the query of a partition with OK after some rows, without child partitions and before its end. Once a query
+	// has begun to announce partitions it announces them all.
 	End Kind = "end"
 	// SlowHeartbeat makes the heartbeats of a change-stream query come at most each for, whatever it asked for. The default is 10 s.
 	SlowHeartbeat Kind = "slow-heartbeat"

@@ -58,6 +58,9 @@ func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.Ex
 		ReadOptions: q.ReadOptions, Resume: resume,
 	}
 	f := d.strikeStream(ctx, a.s, &query)
+	if query.Token == nil {
+		f.whole()
+	}
 	if resume == replayResume {
 		f.replay, query.Resume = true, ""
 	}
@@ -73,6 +76,9 @@ func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.Ex
 			return err
 		}
 		meta = nil
+		if rec.Kind == changes.ChildPartitions {
+			f.whole()
+		}
 		return f.row()
 	}
 	if err = f.due(); err == nil {

@@ -154,6 +154,12 @@ func (f *rowFaults) due() error {
 	return f.err
 }
 
+// whole drops what would end the stream with OK from here on: the rest of what it announces would be lost to every reader, and
+// no Spanner does that.
+func (f *rowFaults) whole() {
+	f.hits = slices.DeleteFunc(f.hits, func(h fault.Hit) bool { return h.Kind == fault.End })
+}
+
 // row counts a row that was sent.
 func (f *rowFaults) row() error {
 	f.sent++
