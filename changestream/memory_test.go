@@ -142,6 +142,8 @@ func TestReadAsksTheBudget(t *testing.T) {
 					t.Fatalf("%d of %d changes: %v", seen, len(rows), err)
 				}
 				time.Sleep(time.Second)
+				p.mu.Lock()
+				defer p.mu.Unlock()
 				if p.held != 0 {
 					t.Errorf("%d bytes were never given back", p.held)
 				}
