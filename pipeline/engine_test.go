@@ -210,7 +210,11 @@ func (e *Engine) describe() string {
 		}
 		b.WriteByte('\n')
 	}
+	for n, s := range e.snapshots {
+		fmt.Fprintf(&b, "snapshot %d through %d, account: %s\n", n, s.through.Load(), s.account)
+	}
 	e.mu.Unlock()
+	fmt.Fprintf(&b, "used %d small %d beyond %d over %v denied %v\n", e.budget.used, e.budget.small, e.budget.beyond, e.budget.over != nil, e.budget.denied)
 	for _, s := range e.sinks {
 		for i, l := range s.allLanes() {
 			l.mu.Lock()

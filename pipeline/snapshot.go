@@ -304,7 +304,9 @@ func (s *tableSnapshot) send(pieces chan<- piece, p piece) bool {
 	if p.err == nil && len(p.rows) > 0 {
 		// One chunk of each snapshot may be held beyond the budget: others may wait for it, so it must not wait for them (I10).
 		p.bytes = max(p.bytes, 1)
-		if !s.account.TryReserve(p.bytes) {
+		// Nothing lies beyond the budget but by the right to, however small, and nothing larger than it lies within: the lowest
+		// partition, which the chunk waits for, would be asked to make room for it.
+		if p.bytes > e.opts.BudgetBytes || !s.account.try(p.bytes, false) {
 			e.closeLargest()
 			select {
 			case s.beyond <- struct{}{}:
