@@ -112,7 +112,7 @@ func TestStartIsNeverPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{streams: []*scripted{
 			play(moving(dataRecord(10, "1"), startRecord(50, "c")), time.Second, status.Error(codes.Unavailable, "broken")),
-			play(moving(startRecord(50, "c"), endRecord(60)), io.EOF),
+			play(moving(startRecord(50, "c"), endRecord(60)), time.Second, io.EOF),
 		}}
 		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
 		must(t, err)
@@ -152,7 +152,7 @@ func TestEarlyEndInThePastLosesNothing(t *testing.T) {
 			play(moving(dataRecord(10, "1"), dataRecord(10, "2")), io.EOF),
 			play(moving(dataRecord(10, "1"), dataRecord(10, "2"), dataRecord(20, "3")), io.EOF),
 			play(io.EOF),
-			play(moving(dataRecord(20, "3"), dataRecord(30, "4"), endRecord(40)), io.EOF),
+			play(moving(dataRecord(20, "3"), dataRecord(30, "4"), endRecord(40)), time.Second, io.EOF),
 		}}
 		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
 		must(t, err)
