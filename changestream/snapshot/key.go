@@ -14,6 +14,7 @@ import (
 	"cloud.google.com/go/spanner"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // parseKey reads a key as people write it: a JSON array with the values of the first columns of the primary key, or, of its
@@ -151,7 +152,7 @@ func checkText(s string, code change.Code, bad func(string) ([]byte, error)) ([]
 			return bad("bytes in base64")
 		}
 	}
-	return appendString(nil, s), nil
+	return rawjson.AppendString(nil, s), nil
 }
 
 // spannerKey is a canonical key as Spanner's client takes it. Whatever is a string in JSON is one on the wire as well.

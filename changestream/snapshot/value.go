@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/spanledger/spanledger/change"
+	"github.com/spanledger/spanledger/change/rawjson"
 )
 
 // typeOf is a column's type as a result tells it.
@@ -43,7 +43,7 @@ func appendValue(dst []byte, t *change.Type, v *structpb.Value) ([]byte, error) 
 	case *structpb.Value_BoolValue:
 		return strconv.AppendBool(dst, k.BoolValue), nil
 	case *structpb.Value_StringValue:
-		return appendString(dst, k.StringValue), nil
+		return rawjson.AppendString(dst, k.StringValue), nil
 	case *structpb.Value_NumberValue:
 		if math.IsNaN(k.NumberValue) || math.IsInf(k.NumberValue, 0) {
 			return dst, fmt.Errorf("the number %v has no JSON", k.NumberValue)
@@ -70,36 +70,4 @@ func appendValue(dst []byte, t *change.Type, v *structpb.Value) ([]byte, error) 
 
 func appendFloat(dst []byte, f float64, bits int) []byte {
 	return strconv.AppendFloat(dst, f, 'g', -1, bits)
-}
-
-// appendString appends s as a JSON string with the fewest escapes: encoding/json would escape what Spanner does not, and a
-// key's text must be the stream's.
-func appendString(dst []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
-			dst = utf8.AppendRune(dst, r)
-			i += n
-			continue
-		}
-		switch {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c == '\n':
-			dst = append(dst, '\\', 'n')
-		case c == '\r':
-			dst = append(dst, '\\', 'r')
-		case c == '\t':
-			dst = append(dst, '\\', 't')
-		case c < ' ':
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		default:
-			dst = append(dst, c)
-		}
-		i++
-	}
-	return append(dst, '"')
 }
