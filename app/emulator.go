@@ -24,13 +24,13 @@ type EmulatorOptions struct {
 	Faults fault.Plan
 	// DataDir keeps what the services keep in files, under DataDir/storage; "" keeps everything in memory.
 	DataDir string
-	// Ready is called once, when every service accepts connections.
-	Ready func(Endpoints) error
+	// While is called once, when every service accepts connections; they do until it returns. Its context ends with Emulator's.
+	While func(context.Context, Endpoints) error
 	// Warn is called for each address that other machines may reach: the services ask nobody who they are.
 	Warn func(service, address string)
 }
 
-// Emulator serves the embedded Google Cloud until ctx ends.
+// Emulator serves the embedded Google Cloud for as long as o.While runs, and returns its error.
 func Emulator(ctx context.Context, o EmulatorOptions) (err error) {
 	for _, l := range []struct{ service, address string }{
 		{"Spanner", o.Listen.Spanner}, {"Pub/Sub", o.Listen.PubSub}, {"Cloud Storage", o.Listen.Storage},
@@ -78,11 +78,7 @@ func Emulator(ctx context.Context, o EmulatorOptions) (err error) {
 			err = cerr
 		}
 	}()
-	if err := o.Ready(cloud.Endpoints); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
+	return o.While(ctx, cloud.Endpoints)
 }
 
 func isLoopback(host string) bool {

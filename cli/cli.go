@@ -53,6 +53,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
+	if child := (*exitError)(nil); errors.As(err, &child) {
+		return child.code
+	}
 	fmt.Fprintln(stderr, "spanledger: "+err.Error())
 	switch {
 	case errors.As(err, new(*usageError)):

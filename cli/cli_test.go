@@ -207,7 +207,7 @@ func tree(t *testing.T, dir string) map[string]string {
 // TestWrongCommandLines: every command answers with 2, as its help says.
 func TestWrongCommandLines(t *testing.T) {
 	for _, line := range []string{
-		"foo", "config foo", "run extra", "init extra", "emulator extra", "dev extra", "config check extra", "config example extra",
+		"foo", "config foo", "run extra", "init extra", "emulator extra", "emulator extra -- true", "emulator --json -- true", "dev extra", "config check extra", "config example extra",
 		"run", "ingest", "dev --sink stdout --json", "emulator --only bigquery --bigquery-storage off",
 		"emulator --faults explode", "emulator --faults @/no/such/file", "emulator --partitions 0", "emulator --partitions 10001",
 		"emulator --churn -1s", "emulator --churn 1us", "emulator --spanner off --churn 1s", "emulator --only pubsub --faults abort", "run --start-timeout x",

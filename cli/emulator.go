@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -23,11 +24,14 @@ func emulatorCommand() *cobra.Command {
 		"spanner": &o.Listen.Spanner, "pubsub": &o.Listen.PubSub, "storage": &o.Listen.Storage, "bigquery": &o.Listen.BigQuery,
 	}
 	cmd := &cobra.Command{
-		Use:   "emulator",
+		Use:   "emulator [-- COMMAND ARGS...]",
 		Short: "Serve an embedded Google Cloud for tests",
 		Long: `Emulator serves Spanner with change streams, Pub/Sub, Cloud Storage and BigQuery from this process, until it is
 stopped, and prints the environment variables by which Google's clients and the other commands find them. Databases,
 tables and messages live in memory; with --data-dir objects are plain files, DIR/storage/BUCKET/NAME.
+
+With a command the services live as long as it runs: it finds the variables in its environment, and its exit code becomes
+this command's. Addresses that were not chosen are then free ports, so that several may run at once.
 
 The services ask nobody who they are: keep them on loopback addresses. Port 0 takes any free port, and an address without
 a host, such as :9010, is one of 127.0.0.1.
@@ -43,6 +47,9 @@ semicolons, each a fault and when it strikes (@FILE reads it from a file, one ru
 		Example: `  # all services, on the ports of Google's own emulators
   spanledger emulator
 
+  # somebody's tests, in any language, with a Spanner of their own
+  spanledger emulator --only spanner -- go test ./...
+
   # in a script: a free port, the variables as JSON once everything answers
   spanledger emulator --only spanner --spanner 127.0.0.1:0 --json
 
@@ -54,15 +61,26 @@ semicolons, each a fault and when it strikes (@FILE reads it from a file, one ru
 
   # a bad day: aborted and lost commits, streams cut in mid-row, the clock an hour back
   spanledger emulator --faults 'seed=7; abort p=0.1; lost p=0.02; cut after=5-50 p=0.3; jump by=-1h nth=100 method=Commit'`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.ArgsLenAtDash() > 0 || cmd.ArgsLenAtDash() < 0 && len(args) > 0 {
+				return usage("unexpected argument %q: a command comes behind --", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, command []string) error {
 			if _, err := logger(cmd); err != nil {
 				return err
+			}
+			if asJSON && len(command) > 0 {
+				return usage("--json prints the variables, which a command finds in its environment")
 			}
 			for _, name := range only {
 				if services[name] == nil {
 					return usage("--only %s: want spanner, pubsub, storage or bigquery", name)
 				}
+			}
+			if len(command) > 0 {
+				freePorts(cmd, &o.Listen)
 			}
 			served := false
 			for name, address := range services {
@@ -83,21 +101,16 @@ semicolons, each a fault and when it strikes (@FILE reads it from a file, one ru
 			o.Warn = func(service, address string) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "WARNING: %s listens on %s, which other machines may reach: it has no passwords, everybody who reaches it may read and change everything\n", service, address)
 			}
-			o.Ready = func(e app.Endpoints) error {
-				if asJSON {
-					values := map[string]string{}
-					for _, v := range e.Variables() {
-						values[v.Name] = v.Value
-					}
-					return printJSON(cmd, values)
+			o.While = func(ctx context.Context, e app.Endpoints) error {
+				if len(command) > 0 {
+					return runChild(ctx, cmd, e.Variables(), command)
 				}
-				var b strings.Builder
-				for _, v := range e.Variables() {
-					fmt.Fprintf(&b, "export %s=%s\n", v.Name, v.Value)
+				if err := printVariables(cmd, e.Variables(), asJSON); err != nil {
+					return err
 				}
-				_, err := fmt.Fprint(cmd.OutOrStdout(), b.String())
 				fmt.Fprintln(cmd.ErrOrStderr(), "serving until Ctrl-C")
-				return err
+				<-ctx.Done()
+				return nil
 			}
 			return app.Emulator(cmd.Context(), o)
 		},
@@ -115,6 +128,23 @@ semicolons, each a fault and when it strikes (@FILE reads it from a file, one ru
 	f.StringVar(&faults, "faults", "", "what goes wrong in Spanner: `PLAN`, or @FILE")
 	f.BoolVar(&asJSON, "json", false, "print the variables as one JSON object")
 	return cmd
+}
+
+// printVariables prints them as a shell exports them, or as one JSON object.
+func printVariables(cmd *cobra.Command, variables []app.Variable, asJSON bool) error {
+	if asJSON {
+		values := map[string]string{}
+		for _, v := range variables {
+			values[v.Name] = v.Value
+		}
+		return printJSON(cmd, values)
+	}
+	var b strings.Builder
+	for _, v := range variables {
+		fmt.Fprintf(&b, "export %s=%s\n", v.Name, v.Value)
+	}
+	_, err := fmt.Fprint(cmd.OutOrStdout(), b.String())
+	return err
 }
 
 // spannerOptions checks the flags that are Spanner's alone.
