@@ -142,8 +142,11 @@ type snapshotWorld struct {
 	expire bool // versions are lost at every start
 }
 
-func newSnapshotWorld(rng *dice, commits, keys int, order Order) *snapshotWorld {
-	s := newScript(rng, commits, keys, order == OrderCommit)
+func newSnapshotWorld(rng *dice, commits, keys int, order Order, moving bool) *snapshotWorld {
+	s := newMovingScript(rng, commits, keys)
+	if !moving {
+		s = newScript(rng, commits, keys, order == OrderCommit)
+	}
 	w := &snapshotWorld{world: newWorldOf(s, rng), tables: newTables(s, rng, keys)}
 	w.order = order
 	return w
@@ -304,9 +307,13 @@ func TestSnapshotAmongChanges(t *testing.T) {
 		faults := rapid.SampledFrom([]int{0, 3, 10}).Draw(rt, "faults")
 		crashes := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 120), rapid.IntRange(-4, -1)), 0, 5).Draw(rt, "crash after so many steps")
 		order := rapid.SampledFrom([]Order{OrderKey, OrderCommit}).Draw(rt, "order")
+		moving := rapid.Bool().Draw(rt, "mutable key ranges")
+		ahead := rapid.SampledFrom([]int{0, 600, 3000}).Draw(rt, "received ahead")
 		var failure error
 		synctest.Test(t, func(t *testing.T) {
-			failure = newSnapshotWorld(newDice(seed), commits, keys, order).run(t, faults, crashes)
+			w := newSnapshotWorld(newDice(seed), commits, keys, order, moving)
+			w.ahead = ahead
+			failure = w.run(t, faults, crashes)
 		})
 		if failure != nil {
 			rt.Fatal(failure)
@@ -320,7 +327,7 @@ func TestSnapshotAnew(t *testing.T) {
 	anew := int64(0)
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newSnapshotWorld(newDice(seed), 60, 12, []Order{OrderKey, OrderCommit}[seed%2])
+			w := newSnapshotWorld(newDice(seed), 60, 12, []Order{OrderKey, OrderCommit}[seed%2], seed%4 < 2)
 			w.expire = true
 			if err := w.run(t, int(seed%3)*3, []int{-1 - int(seed%4), -1 - int(seed%3), 60}); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
@@ -439,7 +446,7 @@ func TestMatchKeys(t *testing.T) {
 func TestSnapshotRecovers(t *testing.T) {
 	for seed := range uint64(24) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newSnapshotWorld(newDice(seed), 120, 6, OrderKey)
+			w := newSnapshotWorld(newDice(seed), 120, 6, OrderKey, seed%2 == 0)
 			if err := w.run(t, 3, []int{-1 - int(seed%3), -1, -2, -1, -1 - int(seed%2), -2}); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}

@@ -199,11 +199,7 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 			f.Through, f.Children, f.Ended = part.end-1, part.children, true
 		}
 		after = f.Through
-		if n > 0 {
-			s.mu.Lock()
-			s.newest = max(s.newest, f.Changes[n-1].Position.Commit)
-			s.mu.Unlock()
-		}
+		s.handing(f)
 		if err := yield(f); err != nil {
 			return err
 		}
@@ -213,6 +209,15 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// handing notes a frame that is handed over.
+func (s *script) handing(f *change.Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(f.Changes); n > 0 {
+		s.newest = max(s.newest, f.Changes[n-1].Position.Commit)
 	}
 }
 
