@@ -66,8 +66,9 @@ type piece struct {
 	bytes  int
 	over   bool
 	end    bool // nothing follows
-	anew   bool // stored could not be read again
-	err    error
+	// expired are the chunks of a run before that cannot be read again: this piece and those behind it take their place.
+	expired []state.SnapshotChunk
+	err     error
 }
 
 // loadSnapshots takes up the snapshots of a run before. Their watches are opened before any partition is read.
@@ -273,14 +274,19 @@ func (s *tableSnapshot) store(row state.TableSnapshot, children []change.Partiti
 	}
 }
 
-// read reads the chunks in order: first those of a run before, as they were.
+// read reads the chunks in order: first those of a run before, as they were, or from the first of them that is too long ago.
 func (s *tableSnapshot) read(pieces chan<- piece) {
 	row := s.copyRow()
 	floor := change.Timestamp(s.through.Load())
-	anew := false
-	for _, p := range s.recovered {
-		p = s.again(p, floor, anew)
-		anew = p.anew
+	var expired []state.SnapshotChunk
+	for i, p := range s.recovered {
+		p = s.again(p)
+		if errors.Is(p.err, snapshot.ErrExpired) {
+			expired = s.expired(i, p.err)
+			row.Cursor, row.Read = expired[0].After, false
+			floor = max(floor, expired[len(expired)-1].At)
+			break
+		}
 		floor = max(floor, p.at)
 		if !s.send(pieces, p) {
 			return
@@ -291,11 +297,25 @@ func (s *tableSnapshot) read(pieces chan<- piece) {
 			Table: row.Table, From: row.From, To: row.To, After: after, Floor: floor,
 			MaxRows: s.engine.opts.SnapshotChunkRows, MaxBytes: s.engine.opts.SnapshotChunkBytes,
 		})
+		p.expired, expired = expired, nil
 		if !s.send(pieces, p) {
 			return
 		}
 		floor, after, end = max(floor, p.at), p.last, p.end
 	}
+}
+
+// expired gives up the recovered chunks from number i on: they are read anew. The timestamps of chunks only grow, so that is
+// all of them: the first waits for the stream to come to the present, and nothing may wait for those behind it meanwhile.
+func (s *tableSnapshot) expired(i int, err error) (list []state.SnapshotChunk) {
+	for _, p := range s.recovered[i:] {
+		list = append(list, *p.stored)
+		s.engine.passed(p.watch)
+	}
+	s.engine.log.Warn("chunks of the snapshot were with the sinks for longer than the database keeps versions and are read anew: their rows "+
+		"reach sinks that had them already a second time, at a later position; a longer version_retention_period prevents that",
+		"table", s.copyRow().Table, "chunks", len(list), "read_at", list[0].At, "error", err)
+	return list
 }
 
 // send takes the piece's bytes from the budget and sends it on; it reports false when nothing more is to be read.
@@ -345,37 +365,18 @@ func (s *tableSnapshot) next(r snapshot.Range) piece {
 	})
 }
 
-// again reads a chunk of a run before at its own timestamp, so that it is the same; or anew, if that is too long ago or a
-// chunk before it was.
-func (s *tableSnapshot) again(p piece, floor change.Timestamp, anew bool) piece {
-	e, row := s.engine, s.copyRow()
-	r := snapshot.Range{Table: row.Table, From: row.From, To: row.To, After: p.stored.After, Through: p.stored.Through, At: p.stored.At}
-	if !anew {
-		got := s.retry(r.Table, func() piece {
-			chunk, err := e.rows.Read(e.soft, r)
-			if err != nil {
-				return piece{watch: p.watch, err: err}
-			}
-			return s.filled(p, chunk)
+// again reads a chunk of a run before at its own timestamp, so that it is the same.
+func (s *tableSnapshot) again(p piece) piece {
+	row := s.copyRow()
+	return s.retry(row.Table, func() piece {
+		chunk, err := s.engine.rows.Read(s.engine.soft, snapshot.Range{
+			Table: row.Table, From: row.From, To: row.To, After: p.stored.After, Through: p.stored.Through, At: p.stored.At,
 		})
-		if !errors.Is(got.err, snapshot.ErrExpired) {
-			return got
+		if err != nil {
+			return piece{watch: p.watch, err: err}
 		}
-		e.log.Warn("a chunk of the snapshot was with the sinks for longer than the database keeps versions and is read anew: its rows "+
-			"reach sinks that had them already a second time, at a later position; a longer version_retention_period prevents that",
-			"table", row.Table, "rows", p.stored.Rows, "read_at", p.stored.At, "error", got.err)
-	}
-	// The timestamps of chunks only grow, so those behind it are read anew as well: nothing need wait for them, and nothing may,
-	// for this one waits for the stream to come to the present.
-	for _, other := range s.recovered {
-		if other.at >= p.at {
-			e.passed(other.watch)
-		}
-	}
-	r.At, r.Floor = 0, max(p.stored.At, floor)
-	got := s.next(r)
-	got.stored, got.anew, got.last = p.stored, true, p.stored.Through
-	return got
+		return s.filled(p, chunk)
+	})
 }
 
 // retry reads until it works, or cannot work, or reading stops.
@@ -435,7 +436,7 @@ func (s *tableSnapshot) hand(p piece) {
 		return
 	}
 	var rows []change.Change
-	if p.stored != nil && !p.anew {
+	if p.stored != nil {
 		out := map[string]bool{}
 		for _, k := range p.stored.Dropped {
 			out[k] = true
@@ -489,16 +490,15 @@ func (s *tableSnapshot) record(p piece) (rows []change.Change, ok bool) {
 		}
 	}
 	chunk.Rows = int64(len(rows))
-	switch {
-	case p.anew:
-		row.Anew++
-		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At == p.stored.At })
-	case p.last != "":
-		row.Cursor, row.Read = p.last, p.end
+	for _, x := range p.expired { // I2: not before what takes their place is stored
+		row.Anew, row.Rows, row.Dropped = row.Anew+1, row.Rows-x.Rows, row.Dropped-int64(len(x.Dropped))
+		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At == x.At })
+	}
+	row.Read = p.end
+	if p.last != "" {
+		row.Cursor = p.last
 		row.Rows += chunk.Rows
 		row.Dropped += int64(len(chunk.Dropped))
-	default:
-		row.Read = true // the range has no more rows
 	}
 	if len(rows) > 0 {
 		row.Chunks = append(row.Chunks, chunk)

@@ -309,10 +309,11 @@ func TestSnapshotAmongChanges(t *testing.T) {
 		order := rapid.SampledFrom([]Order{OrderKey, OrderCommit}).Draw(rt, "order")
 		moving := rapid.Bool().Draw(rt, "mutable key ranges")
 		ahead := rapid.SampledFrom([]int{0, 600, 3000}).Draw(rt, "received ahead")
+		expire := rapid.Bool().Draw(rt, "versions are lost")
 		var failure error
 		synctest.Test(t, func(t *testing.T) {
 			w := newSnapshotWorld(newDice(seed), commits, keys, order, moving)
-			w.ahead = ahead
+			w.ahead, w.expire = ahead, expire
 			failure = w.run(t, faults, crashes)
 		})
 		if failure != nil {
