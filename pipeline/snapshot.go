@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
@@ -49,6 +50,8 @@ type tableSnapshot struct {
 
 	// beyond holds something while a chunk is held beyond the budget: one may be (I10).
 	beyond chan struct{}
+	// suspended says that the rest of it lies behind the pipeline's end, and is left to a run that goes on for longer.
+	suspended atomic.Bool
 
 	mu  sync.Mutex
 	row state.TableSnapshot // as it is stored
@@ -196,6 +199,9 @@ func (s *tableSnapshot) take() {
 	failure := ""
 	for p := range pieces {
 		switch {
+		case errors.Is(p.err, errBehindEnd):
+			log.Warn("the pipeline ends before the rest of the snapshot: it is left to a run with a later end, or without one", "end", e.opts.End)
+			s.suspended.Store(true)
 		case p.err != nil && e.soft.Err() == nil && failure == "":
 			failure = p.err.Error()
 			log.Error("the snapshot cannot go on: its table's other changes are delivered, its remaining rows are not", "error", p.err)
@@ -210,6 +216,11 @@ func (s *tableSnapshot) take() {
 	}
 	for _, p := range s.recovered {
 		e.passed(p.watch) // where it failed
+	}
+	if s.suspended.Load() {
+		s.closeLanes()
+		e.pokeCheckpointer()
+		return
 	}
 	s.mu.Lock()
 	s.row.Error = failure
@@ -386,7 +397,7 @@ func (s *tableSnapshot) retry(table string, read func() piece) piece {
 	for tries := 1; ; tries++ {
 		p := read()
 		_, unwatched := errors.AsType[*snapshot.NotWatchedError](p.err)
-		if p.err == nil || unwatched || errors.Is(p.err, snapshot.ErrExpired) || e.soft.Err() != nil {
+		if p.err == nil || unwatched || errors.Is(p.err, snapshot.ErrExpired) || errors.Is(p.err, errBehindEnd) || e.soft.Err() != nil {
 			return p
 		}
 		if tries&(tries-1) == 0 {
@@ -397,9 +408,17 @@ func (s *tableSnapshot) retry(table string, read func() piece) piece {
 	}
 }
 
+// errBehindEnd says that a chunk was read after the pipeline's end.
+var errBehindEnd = errors.New("pipeline: the rows were read after the pipeline's end")
+
 // filled makes a piece of what was read, and tells the watch.
 func (s *tableSnapshot) filled(p piece, chunk *snapshot.Chunk) piece {
 	e := s.engine
+	if e.opts.End != 0 && chunk.At > e.opts.End { // the stream is never read that far
+		p.err = errBehindEnd
+		e.passed(p.watch) // the pieces before it need the stream to go on
+		return p
+	}
 	p.at, p.end, p.bytes = chunk.At, !chunk.More, chunk.Bytes
 	if n := len(chunk.Keys); n > 0 {
 		p.last = chunk.Keys[n-1]
@@ -591,11 +610,16 @@ func (e *Engine) committedSnapshot(u *state.Update) {
 	}
 }
 
-// takesSnapshots reports whether a snapshot is not wholly durable.
+// takesSnapshots reports whether a snapshot is not wholly durable, as far as this run takes it.
 func (e *Engine) takesSnapshots() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.snapshots) > 0
+	for _, s := range e.snapshots {
+		if !s.suspended.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // snapshotsOfAll are the requests of a start with a snapshot.

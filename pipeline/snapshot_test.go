@@ -441,6 +441,12 @@ func TestMatchKeys(t *testing.T) {
 	if a, b := of(`"null"`, "1", `"x"`), of("null", "1", `"x"`); a == b {
 		t.Errorf("%q is the key of null and of its text", a)
 	}
+	table = change.NewTable("t", 1, []change.Column{
+		{Name: "a", Type: &change.Type{Code: change.CodeString}, Key: true}, {Name: "b", Type: &change.Type{Code: change.CodeString}, Key: true},
+	})
+	if a, b := of(`"x\u0000\"y"`, `"z"`), of(`"x"`, `"y\u0000\"z"`); a == b {
+		t.Errorf("%q is the key of two rows", a)
+	}
 }
 
 // Engines killed shortly after a chunk was handed on: those are the ones that are read again.

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
 	"sync"
@@ -150,7 +151,9 @@ func (m *matchKeys) of(c *change.Change) string {
 		if i < len(keys) {
 			t = c.Table.Columns[keys[i]].Type
 		}
-		m.buf = append(appendMatch(m.buf, v, t), 0)
+		start := len(m.buf)
+		m.buf = appendMatch(append(m.buf, 0, 0, 0, 0), v, t)
+		binary.BigEndian.PutUint32(m.buf[start:], uint32(len(m.buf)-start)) // a text may hold any byte
 	}
 	return string(m.buf)
 }
