@@ -488,14 +488,22 @@ func (s *tableSnapshot) hand(p piece) {
 func (s *tableSnapshot) record(p piece) (rows []change.Change, ok bool) {
 	e := s.engine
 	row := s.copyRow()
-	trim := func() int {
+	for _, x := range p.expired { // what takes their place is stored in the same breath (I2)
+		row.Anew, row.Rows, row.Dropped = row.Anew+1, row.Rows-x.Rows, row.Dropped-int64(len(x.Dropped))
+		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At == x.At })
+	}
+	keys := 128 + len(p.after) + len(p.last)
+	for _, k := range p.keys { // any of its rows may have to be left out
+		keys += len(k) + 8
+	}
+	fits := func() bool {
 		durable := s.durable()
 		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At <= durable })
-		return len(row.Chunks)
+		return len(row.Chunks) == 0 || len(row.Chunks) < maxChunks && keys <= row.Room()
 	}
-	if trim() >= maxChunks {
+	if !fits() {
 		s.closeLanes()
-		if !e.until(func() bool { return trim() < maxChunks }) {
+		if !e.until(fits) {
 			return nil, false
 		}
 	}
@@ -509,10 +517,6 @@ func (s *tableSnapshot) record(p piece) (rows []change.Change, ok bool) {
 		}
 	}
 	chunk.Rows = int64(len(rows))
-	for _, x := range p.expired { // I2: not before what takes their place is stored
-		row.Anew, row.Rows, row.Dropped = row.Anew+1, row.Rows-x.Rows, row.Dropped-int64(len(x.Dropped))
-		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At == x.At })
-	}
 	row.Read = p.end
 	if p.last != "" {
 		row.Cursor = p.last

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -71,18 +72,21 @@ func TestSnapshotExpiredChunksSurviveASecondCrash(t *testing.T) {
 			}
 		}
 		commit(state.Update{Children: []change.Partition{stream}, Snapshots: []state.TableSnapshot{taken}})
-		taken.Number, taken.State, taken.Cursor = 1, state.SnapshotRunning, `["k4"]`
-		taken.Chunks = []state.SnapshotChunk{{At: start + 20, Through: `["k2"]`, Rows: 2}, {At: start + 30, After: `["k2"]`, Through: `["k4"]`, Rows: 2}}
-		taken.Rows = 4
+		taken.Number, taken.State = 1, state.SnapshotRunning
+		key := func(i int) string { return fmt.Sprintf(`["k%02d"]`, i) }
+		for i := range maxChunks {
+			taken.Chunks = append(taken.Chunks, state.SnapshotChunk{At: start + 20 + change.Timestamp(i), After: taken.Cursor, Through: key(2*i + 1), Rows: 2})
+			taken.Cursor, taken.Rows = key(2*i+1), taken.Rows+2
+		}
 		commit(state.Update{Snapshots: []state.TableSnapshot{taken}, Children: []change.Partition{{Token: taken.Token(), Start: 2}}})
 		commit(state.Update{Token: "P", Progress: []state.Progress{{Token: "P", Sink: "mem", Through: start + 40}}})
 
 		rows := &rowsAt{at: []change.Timestamp{start + 100, start + 200, start + 300, start + 400, start + 500, start + 600, start + 700, start + 800, start + 900}}
-		for i := range 9 {
-			rows.keys = append(rows.keys, strconv.Quote("k"+strconv.Itoa(i+1)))
+		for i := range 2*maxChunks + 3 {
+			rows.keys = append(rows.keys, strconv.Quote(fmt.Sprintf("k%02d", i)))
 		}
 		for i := range 6 { // since then
-			rows.keys = append(rows.keys, strconv.Quote("k1-"+strconv.Itoa(i)))
+			rows.keys = append(rows.keys, strconv.Quote(fmt.Sprintf("k00-%d", i)))
 		}
 		slices.Sort(rows.keys)
 		run := func(through change.Timestamp) {
@@ -104,7 +108,7 @@ func TestSnapshotExpiredChunksSurviveASecondCrash(t *testing.T) {
 		if n := dest.Distinct(); n != 2 {
 			t.Fatalf("%d rows came, want the first chunk's", n)
 		}
-		for rows.at = nil; len(rows.at) < 20; {
+		for rows.at = nil; len(rows.at) < 40; {
 			rows.at = append(rows.at, start+1000+change.Timestamp(len(rows.at)))
 		}
 		run(start + 2000)
