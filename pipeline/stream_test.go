@@ -55,10 +55,12 @@ var scriptTables = []*change.Table{
 	change.NewTable("carts", 1, []change.Column{
 		{Name: "id", Type: &change.Type{Code: change.CodeInt64}, Key: true, Ordinal: 1},
 		{Name: "total", Type: &change.Type{Code: change.CodeInt64}, Ordinal: 2},
+		{Name: "note", Type: &change.Type{Code: change.CodeString}, Ordinal: 3},
 	}),
 	change.NewTable("wallets", 1, []change.Column{
 		{Name: "id", Type: &change.Type{Code: change.CodeInt64}, Key: true, Ordinal: 1},
 		{Name: "coins", Type: &change.Type{Code: change.CodeInt64}, Ordinal: 2},
+		{Name: "note", Type: &change.Type{Code: change.CodeString}, Ordinal: 3},
 	}),
 }
 
