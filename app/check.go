@@ -15,6 +15,8 @@ type CheckOptions struct {
 	Prefix string
 	// Start and End bound the history that is compared, both inclusive.
 	Start, End time.Time
+	// Snapshots are the tables of which snapshots were taken in that time, of all of each.
+	Snapshots []string
 	// Official says that Spanner is Google's emulator, whose known deviations are named and tolerated.
 	Official bool
 	// Messages are what was published, where that is known; nil pulls Resources.Subscription instead.
@@ -34,6 +36,9 @@ func (e Endpoints) Check(ctx context.Context, o CheckOptions) (*check.Report, er
 	})
 	if err != nil {
 		return nil, fmt.Errorf("check: read the change stream: %w", err)
+	}
+	if err := truth.ReadRows(ctx, check.RowsOptions{Client: client, Tables: o.Snapshots, Whole: true}); err != nil {
+		return nil, err
 	}
 	events, err := truth.EventsCheck(ctx, check.EventsOptions{Client: client})
 	if err != nil {

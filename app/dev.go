@@ -33,6 +33,9 @@ type DevOptions struct {
 	Official bool
 	// Mutable makes a change stream with mutable key ranges; not with Official, whose emulator knows none.
 	Mutable bool
+	// Snapshot takes snapshots of the events table beside the stream: one after another while events are loaded, and one of all of
+	// them.
+	Snapshot bool
 	// Sinks are further sinks of the pipeline, beside the ones that dev has. Its check does not read them back: the summary
 	// counts what they took.
 	Sinks []SinkConfig
@@ -177,13 +180,18 @@ func (d *dev) work(ctx context.Context) (end time.Time, err error) {
 	case <-ctx.Done():
 		return end, context.Cause(ctx)
 	}
+	takeAll := d.takeSnapshots(ctx)
 	err = d.load(ctx)
 	d.loaded = err == nil
-	if err == nil {
-		err = d.wait(ctx, d.summary.lastCommit)
+	end = d.summary.lastCommit
+	if err = errors.Join(err, takeAll(d.loaded)); err == nil && d.Snapshot {
+		end, err = d.cloud.now(ctx, d.resources.Database, "") // the rows were read after the last commit
 	}
 	if err == nil {
-		return d.summary.lastCommit, nil
+		err = d.wait(ctx, end)
+	}
+	if err == nil {
+		return end, nil
 	}
 	// Stopped: what has been committed until now, by this load or by others, still goes to the sinks before the end.
 	rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -201,6 +209,9 @@ func (d *dev) work(ctx context.Context) (end time.Time, err error) {
 
 func (d *dev) checkOptions(end time.Time) CheckOptions {
 	o := CheckOptions{Resources: d.resources, Prefix: d.archive, Start: d.start, End: end, Official: d.Official}
+	if d.Snapshot {
+		o.Snapshots = []string{ingest.Table}
+	}
 	if end.Before(d.start) {
 		o.End = d.start // nothing was committed
 	}

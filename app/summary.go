@@ -28,6 +28,8 @@ type DevSummary struct {
 	Sinks map[string]*check.Sink `json:"sinks"`
 	// Unchecked counts what each sink of DevOptions.Sinks took, by name: only its author can read it back.
 	Unchecked map[string]Delivered `json:"unchecked_sinks,omitempty"`
+	// Snapshots are those taken of the events table meanwhile; what each sink has of their rows is with the sink.
+	Snapshots []SnapshotResult `json:"snapshots,omitempty"`
 	// Events compares the events table with the change stream.
 	Events *check.Events `json:"events,omitempty"`
 	// Graph is what the change stream's partitions did meanwhile; nil if the check was not reached.
@@ -93,12 +95,27 @@ func (s *DevSummary) String() string {
 	fmt.Fprintf(&b, "%d events in, %d rejected, %d changes read, in %.1f s\n", s.Ingested+s.AlreadyThere, s.Rejected, s.ChangesRead, s.Seconds)
 	if len(s.Sinks) > 0 {
 		w := tabwriter.NewWriter(&b, 2, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintf(w, "sink\tdelivered\tmissing\tduplicates\tout of order\t\n")
+		head := "sink\tdelivered\tmissing\tduplicates\tout of order\t"
+		if len(s.Snapshots) > 0 {
+			head += "snapshot rows\tmissing\tduplicates\t"
+		}
+		fmt.Fprintln(w, head)
 		for _, name := range sortedKeys(s.Sinks) {
 			k := s.Sinks[name]
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t\n", name, k.Delivered, k.Missing, k.Duplicates, k.OrderViolations)
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t", name, k.Delivered, k.Missing, k.Duplicates, k.OrderViolations)
+			if r := k.Snapshot; len(s.Snapshots) > 0 && r != nil {
+				fmt.Fprintf(w, "%d\t%d\t%d\t", r.Rows, r.Missing, r.Duplicates)
+			}
+			fmt.Fprintln(w)
 		}
 		_ = w.Flush() // into a strings.Builder, which takes everything
+	}
+	if n := len(s.Snapshots); n > 0 {
+		var rows, dropped int64
+		for _, x := range s.Snapshots {
+			rows, dropped = rows+x.Rows, dropped+x.Dropped
+		}
+		fmt.Fprintf(&b, "%d snapshots of %s beside the stream: %d rows, %d left out because newer changes were on their way\n", n, s.Snapshots[0].Table, rows, dropped)
 	}
 	for _, name := range sortedKeys(s.Unchecked) {
 		fmt.Fprintf(&b, "%s took %d changes; what it holds is for its author to check\n", name, s.Unchecked[name].Delivered)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"slices"
@@ -249,22 +250,12 @@ func (c *changelog) typesOf(p change.Position) map[string]*Column {
 	if c.truth == nil {
 		return c.types
 	}
-	i := c.truth.Find(p)
-	if i < 0 {
+	_, columns := c.truth.columnsOf(p)
+	if len(columns) == 0 {
 		return c.types
 	}
-	types := make(map[string]*Column, len(c.types))
-	for name, column := range c.types {
-		types[name] = column
-	}
-	for _, column := range c.truth.Changes[i].KeyColumns {
-		types[column.Name] = column
-	}
-	for _, row := range []Row{c.truth.Changes[i].After, c.truth.Changes[i].Before} {
-		for _, v := range row {
-			types[v.Column.Name] = v.Column
-		}
-	}
+	types := maps.Clone(c.types)
+	maps.Copy(types, columns)
 	return types
 }
 

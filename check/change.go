@@ -65,18 +65,24 @@ func MakeRow(values ...Value) (Row, error) {
 	return r, nil
 }
 
-// diff says in what got differs from want, "" if in nothing. Captured and not captured are as different as two values.
+// diff says in what got differs from want, which the stream has, "" if in nothing. Captured and not captured are as different as
+// two values.
 func diff(what string, want, got Row) string {
+	return differ(what, "the stream captured", "the stream has", "the stream did not capture it", want, got)
+}
+
+// differ is diff with words for who has a column, and the value, and for what nobody has.
+func differ(what, lacks, has, none string, want, got Row) string {
 	i, j := 0, 0
 	for i < len(want) || j < len(got) {
 		switch {
 		case j == len(got) || i < len(want) && want[i].Column.Name < got[j].Column.Name:
-			return fmt.Sprintf("%s lacks column %s: the stream captured %s", what, want[i].Column.Name, short(want[i].Text))
+			return fmt.Sprintf("%s lacks column %s: %s %s", what, want[i].Column.Name, lacks, short(want[i].Text))
 		case i == len(want) || got[j].Column.Name < want[i].Column.Name:
-			return fmt.Sprintf("%s has column %s = %s: the stream did not capture it", what, got[j].Column.Name, short(got[j].Text))
+			return fmt.Sprintf("%s has column %s = %s: %s", what, got[j].Column.Name, short(got[j].Text), none)
 		case want[i].Text != got[j].Text:
-			return fmt.Sprintf("%s column %s (%s) is %s: the stream has %s", what, want[i].Column.Name, want[i].Column.Type,
-				short(got[j].Text), short(want[i].Text))
+			return fmt.Sprintf("%s column %s (%s) is %s: %s %s", what, want[i].Column.Name, want[i].Column.Type,
+				short(got[j].Text), has, short(want[i].Text))
 		}
 		i, j = i+1, j+1
 	}

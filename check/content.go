@@ -32,8 +32,8 @@ func (m *content) delivery(t *Truth, object string) *Delivery {
 	for i, v := range m.key {
 		names[i] = v.Column.Name
 	}
-	if i := t.Find(m.position); i >= 0 && len(t.Changes[i].KeyColumns) == len(names) {
-		for n, c := range t.Changes[i].KeyColumns {
+	if keys, _ := t.columnsOf(m.position); len(keys) == len(names) {
+		for n, c := range keys {
 			names[n] = c.Name
 		}
 	}
@@ -97,18 +97,7 @@ func jsonContent(t *Truth, data []byte) (*content, error) {
 	m := &content{id: j.ID, commit: j.Commit, table: j.Table, op: j.Op, capture: j.Capture, tag: j.Tag, system: j.System,
 		records: j.Records, parts: j.Partitions}
 	m.position = change.Position{Commit: j.Commit, Snapshot: j.Snapshot, Transaction: j.Transaction, Sequence: j.Sequence, Mod: j.Mod}
-	types := map[string]*Column{}
-	if i := t.Find(m.position); i >= 0 {
-		c := &t.Changes[i]
-		for _, column := range c.KeyColumns {
-			types[column.Name] = column
-		}
-		for _, row := range []Row{c.After, c.Before} {
-			for _, v := range row {
-				types[v.Column.Name] = v.Column
-			}
-		}
-	}
+	_, types := t.columnsOf(m.position)
 	for _, part := range []struct {
 		from map[string]json.RawMessage
 		to   *Row

@@ -42,6 +42,7 @@ type tally struct {
 	copies []uint32
 	// places hold, by row and partition, the last position delivered so far.
 	places map[int32][]place
+	taken  taken
 }
 
 type place struct {
@@ -54,8 +55,12 @@ func newTally(t *Truth, strict bool) *tally {
 }
 
 // count compares one delivery with the truth and counts it, without a look at the order; it returns the change's index, -1
-// if there is none, and whether this is its first delivery.
+// if there is none, as of a snapshot's row, and whether this is its first delivery.
 func (l *tally) count(d *Delivery) (i int, first bool) {
+	if d.Position.Snapshot {
+		first = l.countRow(d)
+		return -1, first
+	}
 	i = l.truth.Find(d.Position)
 	if i < 0 {
 		l.sink.note(Example{Kind: Unexpected, ID: d.Position.String(), Object: d.Object, Table: d.Table, Key: d.Key,
@@ -99,7 +104,11 @@ func mismatch(c *Change, d *Delivery) string {
 // a later one of its row. If the later one lies in a partition the earlier one's does not lead to, no reader that follows
 // the graph could have waited; on Google's emulator that is counted apart.
 func (l *tally) deliver(d *Delivery) {
-	if i, first := l.count(d); first {
+	switch i, first := l.count(d); {
+	case !first:
+	case d.Position.Snapshot:
+		l.orderRow(d)
+	default:
 		l.order(i, d.Object)
 	}
 }
@@ -121,7 +130,10 @@ func (l *tally) order(i int, object string) {
 			torn = p.index
 		}
 	}
-	switch {
+	switch row := l.taken.newest[rowKey{c.Table, c.Key}]; {
+	case row.After(c.Position):
+		l.sink.note(Example{Kind: OrderViolation, ID: c.ID(), Object: object, Table: c.Table, Key: c.Key,
+			Detail: "first delivered after the row that a snapshot took later, " + row.String()})
 	case late >= 0:
 		l.sink.note(Example{Kind: OrderViolation, ID: c.ID(), Object: object, Table: c.Table, Key: c.Key,
 			Detail: "first delivered after the later change " + l.truth.Changes[late].ID()})
@@ -150,5 +162,6 @@ func (l *tally) finish() *Sink {
 		}
 		l.sink.note(Example{Kind: Missing, ID: c.ID(), Table: c.Table, Key: c.Key, Detail: c.Op + " was committed and is not there"})
 	}
+	l.missingRows()
 	return l.sink
 }

@@ -18,5 +18,7 @@
 //     with Official are they told apart from order violations.
 //   - unexpected: what the truth does not have; mismatched: what differs from the truth in key, operation or values.
 //   - faults: what is wrong with the destination itself: a digest, a name, a link, a message that cannot be read.
+//   - snapshot: rows that snapshots took, which no transaction committed: counted apart, and held against the tables and the
+//     stream's history by [Truth.ReadRows]. They take part in the order of their key, at the instant they were read at.
 //   - watermark: the last instant up to which nothing is missing.
 package check

@@ -11,6 +11,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2"
 	"cloud.google.com/go/pubsub/v2/pstest"
+
+	"github.com/spanledger/spanledger/change"
 )
 
 // Message is one published message.
@@ -72,13 +74,13 @@ func PubSub(t *Truth, messages []Message) *Sink {
 		published   time.Time
 		orderingKey string
 	}
-	last := map[int32]at{}
+	last := map[rowKey]at{}
 	for _, r := range reads {
 		i, first := l.count(r.delivery)
-		if i < 0 {
+		if i < 0 && !r.delivery.Position.Snapshot {
 			continue
 		}
-		row := t.keys[i]
+		row := rowKey{r.delivery.Table, r.delivery.Key}
 		before, known := last[row]
 		if known && before.orderingKey != r.OrderingKey {
 			l.sink.fault("message "+r.ID, "row %s of table %s has the ordering keys %q and %q", short(r.delivery.Key), r.delivery.Table, short(before.orderingKey), short(r.OrderingKey))
@@ -87,7 +89,11 @@ func PubSub(t *Truth, messages []Message) *Sink {
 			if known && r.Sequence == 0 && before.published.Equal(r.Published) {
 				l.sink.Undecided++
 			}
-			l.order(i, r.delivery.Object)
+			if i < 0 {
+				l.orderRow(r.delivery)
+			} else {
+				l.order(i, r.delivery.Object)
+			}
 		}
 		last[row] = at{r.Sequence, r.Published, r.OrderingKey}
 	}
@@ -152,7 +158,7 @@ func Receive(ctx context.Context, t *Truth, subscriber *pubsub.Subscriber, idle 
 	defer cancel()
 	var mu sync.Mutex
 	var all []Message
-	found := make(map[string]bool, len(t.Changes))
+	found := make(map[change.Position]bool, len(t.Changes))
 	// The first message may be long in coming: connecting counts as idle, too.
 	timer := time.AfterFunc(idle, cancel)
 	defer timer.Stop()
@@ -162,8 +168,8 @@ func Receive(ctx context.Context, t *Truth, subscriber *pubsub.Subscriber, idle 
 		timer.Reset(idle)
 		all = append(all, Message{ID: m.ID, Data: m.Data, Attributes: m.Attributes, OrderingKey: m.OrderingKey, Published: m.PublishTime})
 		m.Ack()
-		if id := positionOf(&all[len(all)-1]); id != "" {
-			found[id] = true
+		if p, err := change.ParsePosition(positionOf(&all[len(all)-1])); err == nil && !p.Snapshot {
+			found[p] = true
 		}
 		if len(found) == len(t.Changes) {
 			// Copies may still be on their way: they get a moment, not the whole idle time.

@@ -69,6 +69,9 @@ const (
 	Unexpected     Kind = "unexpected"
 	Mismatched     Kind = "mismatched"
 	Fault          Kind = "fault"
+	// MissingRow and DuplicateRow are of snapshots.
+	MissingRow   Kind = "missing_row"
+	DuplicateRow Kind = "duplicate_row"
 )
 
 // Example is one finding, for people.
@@ -107,8 +110,10 @@ type Sink struct {
 	// Undecided counts first deliveries whose order within their key cannot be known from the outside; see PubSub.
 	Undecided int64 `json:"order_undecided,omitempty"`
 	// Redelivered counts messages the broker handed out again: the same message, not a second copy by the sink.
-	Redelivered int64     `json:"redelivered,omitempty"`
-	Examples    []Example `json:"examples,omitempty"`
+	Redelivered int64 `json:"redelivered,omitempty"`
+	// Snapshot counts the rows of snapshots, which are not among the others; nil if there are none.
+	Snapshot *Snapshot `json:"snapshot,omitempty"`
+	Examples []Example `json:"examples,omitempty"`
 
 	// Strict sinks hold each change once: a duplicate is an error.
 	Strict bool `json:"strict"`
@@ -138,6 +143,12 @@ func (s *Sink) note(e Example) {
 	case Fault:
 		s.Faults++
 		n = s.Faults
+	case MissingRow:
+		s.Snapshot.Missing++
+		n = s.Snapshot.Missing
+	case DuplicateRow:
+		s.Snapshot.Duplicates++
+		n = s.Snapshot.Duplicates
 	}
 	if n <= maxExamples {
 		s.Examples = append(s.Examples, e)
@@ -148,8 +159,8 @@ func (s *Sink) fault(object, format string, args ...any) {
 	s.note(Example{Kind: Fault, Object: object, Detail: fmt.Sprintf(format, args...)})
 }
 
-// Err is nil if the sink holds what it must. Graph breaks, duplicates of an at-least-once sink, redeliveries and undecided
-// orders are no errors.
+// Err is nil if the sink holds what it must. Graph breaks, duplicates of an at-least-once sink, redeliveries, undecided orders and
+// rows of snapshots that nobody could verify are no errors.
 func (s *Sink) Err() error {
 	bad := s.Missing + s.OrderViolations + s.Unexpected + s.Mismatched + s.Faults
 	duplicates := ""
@@ -157,13 +168,22 @@ func (s *Sink) Err() error {
 		bad += s.Duplicates
 		duplicates = fmt.Sprintf(" %d duplicates,", s.Duplicates)
 	}
+	rows := ""
+	if x := s.Snapshot; x != nil {
+		bad += x.Missing
+		rows = fmt.Sprintf("; of snapshots %d rows, %d missing", x.Rows, x.Missing)
+		if s.Strict {
+			bad += x.Duplicates
+			rows += fmt.Sprintf(", %d duplicates", x.Duplicates)
+		}
+	}
 	if bad == 0 {
 		return nil
 	}
-	err := fmt.Errorf("%d delivered, %d missing,%s %d order violations, %d unexpected, %d mismatched, %d faults", s.Delivered, s.Missing,
-		duplicates, s.OrderViolations, s.Unexpected, s.Mismatched, s.Faults)
+	err := fmt.Errorf("%d delivered, %d missing,%s %d order violations, %d unexpected, %d mismatched, %d faults%s", s.Delivered, s.Missing,
+		duplicates, s.OrderViolations, s.Unexpected, s.Mismatched, s.Faults, rows)
 	for _, e := range s.Examples {
-		if e.Kind == GraphBreak || e.Kind == Duplicate && !s.Strict {
+		if e.Kind == GraphBreak || (e.Kind == Duplicate || e.Kind == DuplicateRow) && !s.Strict {
 			continue
 		}
 		err = fmt.Errorf("%w\n  %s", err, e)

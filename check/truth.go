@@ -22,9 +22,11 @@ type Truth struct {
 	// Mutable says that the stream has mutable key ranges.
 	Mutable bool
 
-	// keys holds, for each change, the number of its row; rows counts them.
-	keys []int32
-	rows int32
+	// keys holds, for each change, the number of its row; rowNumbers are all of them.
+	keys       []int32
+	rowNumbers map[rowKey]int32
+	// tables are those that ReadRows has read, by name.
+	tables map[string]*table
 	// graph is by time: whom keys came from, and went to.
 	graph []handover
 }
@@ -60,8 +62,7 @@ func NewTruth(changes []Change, partitions []Partition, start, end change.Timest
 		errs = append(errs, fmt.Errorf("check: "+format, args...))
 		return len(errs) < maxExamples
 	}
-	t.keys = make([]int32, len(t.Changes))
-	rows := make(map[rowKey]int32)
+	t.keys, t.rowNumbers = make([]int32, len(t.Changes)), map[rowKey]int32{}
 	for i := range t.Changes {
 		c := &t.Changes[i]
 		if i > 0 && t.Changes[i-1].Position == c.Position {
@@ -76,14 +77,13 @@ func NewTruth(changes []Change, partitions []Partition, start, end change.Timest
 			break
 		}
 		k := rowKey{c.Table, c.Key}
-		row, known := rows[k]
+		row, known := t.rowNumbers[k]
 		if !known {
-			row = int32(len(rows))
-			rows[k] = row
+			row = int32(len(t.rowNumbers))
+			t.rowNumbers[k] = row
 		}
 		t.keys[i] = row
 	}
-	t.rows = int32(len(rows))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -132,6 +132,32 @@ func (t *Truth) Find(p change.Position) int {
 	return i
 }
 
+// columnsOf are the key's columns of the change at a position, in key order, and all of its columns by name; of a snapshot's row
+// those of its table, if that is known.
+func (t *Truth) columnsOf(p change.Position) (keys []*Column, columns map[string]*Column) {
+	if p.Snapshot {
+		if x := t.tables[p.Transaction]; x != nil {
+			return x.keys, x.columns
+		}
+		return nil, nil
+	}
+	i := t.Find(p)
+	if i < 0 {
+		return nil, nil
+	}
+	c := &t.Changes[i]
+	columns = map[string]*Column{}
+	for _, column := range c.KeyColumns {
+		columns[column.Name] = column
+	}
+	for _, row := range []Row{c.After, c.Before} {
+		for _, v := range row {
+			columns[v.Column.Name] = v.Column
+		}
+	}
+	return c.KeyColumns, columns
+}
+
 // makeGraph lists the handovers. A source that is not known has ended at the start, or was overlooked.
 func (t *Truth) makeGraph(known map[string]bool) error {
 	for _, p := range t.Partitions {
@@ -175,7 +201,7 @@ func (t *Truth) Leads(from, to *Change) bool {
 // Hops counts the places where a row's next change lies in a partition that its key did not come to from the partition of the
 // one before: breaks of the partition graph by the server. Spanner has none.
 func (t *Truth) Hops() (hops int64) {
-	last := make([]int32, t.rows)
+	last := make([]int32, len(t.rowNumbers))
 	for i := range last {
 		last[i] = -1
 	}

@@ -47,7 +47,7 @@ func TestDevLoadsItsEarthquakes(t *testing.T) {
 	for _, mutable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("mutable=%t", mutable), func(t *testing.T) {
 			t.Parallel()
-			code, stdout, stderr := spanledger(t, "dev", "--exit-when-idle", "--json", fmt.Sprintf("--mutable=%t", mutable))
+			code, stdout, stderr := spanledger(t, "dev", "--exit-when-idle", "--json", fmt.Sprintf("--mutable=%t", mutable), fmt.Sprintf("--snapshot=%t", mutable))
 			if code != 0 {
 				t.Fatalf("exit code %d\n%s", code, stderr)
 			}
@@ -58,6 +58,8 @@ func TestDevLoadsItsEarthquakes(t *testing.T) {
 			for _, name := range app.DevSinks {
 				if k := s.Sinks[name]; k == nil || k.Delivered != 1707 || k.Missing != 0 || k.OrderViolations != 0 || k.Duplicates != 0 {
 					t.Errorf("%s: %+v", name, k)
+				} else if r := k.Snapshot; mutable && (r == nil || r.Rows < 1707 || r.Missing != 0 || r.Unverified != 0) || !mutable && r != nil {
+					t.Errorf("%s: rows of snapshots %+v", name, r)
 				}
 			}
 			if g := s.Graph; g == nil || g.Mutable != mutable || g.Partitions < 4 || mutable && g.Children != 0 || !mutable && g.Moves != 0 {

@@ -38,6 +38,9 @@ Ctrl-C.`,
   # on a change stream with mutable key ranges (partition_mode MUTABLE_KEY_RANGE)
   spanledger dev --mutable --exit-when-idle
 
+  # with snapshots of the table taken meanwhile, whose rows are checked as well
+  spanledger dev --snapshot --exit-when-idle
+
   # the same against Google's own emulators, where they are installed
   spanledger dev --official --exit-when-idle`,
 		Args: noArgs,
@@ -85,6 +88,7 @@ Ctrl-C.`,
 	f.StringVar(&o.Admin, "admin", "", "serve metrics, readiness and status on this `HOST:PORT` (default: a free port of 127.0.0.1)")
 	f.BoolVar(&o.Profiler, "pprof", false, "serve Go's profiler on the admin address, under /debug/pprof/")
 	f.BoolVar(&o.Mutable, "mutable", false, "read a change stream with mutable key ranges, whose partitions hand keys over while they live")
+	f.BoolVar(&o.Snapshot, "snapshot", false, "take snapshots of the events table beside the stream while events are loaded, and one of all of them")
 	f.BoolVar(&o.Official, "official", false, "use Google's own Spanner and Pub/Sub emulators")
 	return cmd
 }

@@ -24,6 +24,7 @@ import (
 // So at most max is held, and beyond it one frame (or one a partition) and smallReserve for each idle partition. A partition
 // that has had its frame beyond the budget may be left with the beginning of the next one. Before the lowest goes beyond the
 // budget, those who wait and hold something that they have not handed over are asked to give it back: they read it again.
+// Those who wait for memory are asked, and those who wait for other partitions, whom the lowest may be holding up.
 type budget struct {
 	max int
 	// each says that every partition may be beyond the budget with one frame.
@@ -45,6 +46,8 @@ type budget struct {
 	// over is the account that is beyond the budget, or whose frame beyond it is not resolved yet; unused with each.
 	over    *account
 	pressed bool // pressure was called since bytes last came free or were granted
+	// parked are the accounts of partitions that wait for others and were not asked for what they hold.
+	parked map[*account]bool
 	// denied says that the lowest waits until others have given back what was recalled.
 	denied bool
 
@@ -57,14 +60,16 @@ const smallReserve = 1 << 10
 // account is one partition's share of the budget. It is the reader's changestream.Account.
 type account struct {
 	budget *budget
-	// waits says that waiter is set, for those without the lock.
-	waits atomic.Bool
+	// waits says that waiter is set, and waitsForOthers that wanted is, for those without the lock.
+	waits, waitsForOthers atomic.Bool
 
 	// Guarded by budget.mu: what the partition holds, of that in frames handed over, whether it may go beyond the budget
 	// until its next frame, whether such a frame is unresolved (with budget.each), and its place in the queue.
 	held, frames    int
 	over, overFrame bool
 	waiter          *list.Element
+	// wanted is closed when a parked partition is asked to give back; nil while it is not parked.
+	wanted chan struct{}
 }
 
 // waiter is a place in the queue.
@@ -76,7 +81,7 @@ type waiter struct {
 }
 
 func newBudget(max int, each bool, pressure func(), lowest func() *account) *budget {
-	return &budget{max: max, each: each, pressure: pressure, lowest: lowest}
+	return &budget{max: max, each: each, pressure: pressure, lowest: lowest, parked: map[*account]bool{}}
 }
 
 func (b *budget) newAccount() *account { return &account{budget: b} }
@@ -300,12 +305,67 @@ func (b *budget) moved() {
 func (b *budget) recall(lowest *account, owed int) {
 	for e := b.queue.Back(); e != nil && owed > 0; {
 		w, prev := e.Value.(*waiter), e.Prev()
-		if n := w.account.unread(); n > smallReserve && w.account != lowest {
+		if n := w.account.unread(); n > smallReserve && w.account != lowest && w.account.wanted == nil {
 			owed -= n
 			b.reply(w, changestream.ErrGiveBack)
 		}
 		e = prev
 	}
+	for a := range b.parked {
+		if n := a.unread(); n > smallReserve && owed > 0 {
+			owed -= n
+			delete(b.parked, a)
+			close(a.wanted)
+		}
+	}
+}
+
+// park says that the partition waits for others, and not for memory, until unpark: what it holds and has not handed over is
+// asked back by closing wanted. It may be held up by the very one that needs it.
+func (a *account) park() (wanted <-chan struct{}) {
+	b := a.budget
+	b.mu.Lock()
+	a.wanted = make(chan struct{})
+	wanted = a.wanted
+	a.waitsForOthers.Store(true)
+	b.parked[a] = true
+	move := a.waive() || b.denied
+	b.mu.Unlock()
+	if move {
+		b.moved()
+	}
+	return wanted
+}
+
+// waive gives up the right to be beyond the budget with the next frame, which is of no use to who does not read; the caller
+// holds the lock.
+func (a *account) waive() bool {
+	had := a.over
+	if a.over = false; had && a.budget.over == a {
+		a.budget.over = nil
+	}
+	return had
+}
+
+// rest says that the partition is not read any more, for now or for ever.
+func (a *account) rest() {
+	a.budget.mu.Lock()
+	had := a.waive()
+	a.budget.mu.Unlock()
+	if had {
+		a.budget.moved()
+	}
+}
+
+// unpark ends park.
+func (a *account) unpark() {
+	b := a.budget
+	b.mu.Lock()
+	a.wanted = nil
+	a.waitsForOthers.Store(false)
+	delete(b.parked, a)
+	b.mu.Unlock()
+	b.moved() // it may be the lowest
 }
 
 // press closes the largest open batch if someone waits: one who waits closes a batch, not each of ten thousand. again says

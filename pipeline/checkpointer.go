@@ -106,10 +106,6 @@ func (e *Engine) collect() {
 	for _, s := range e.snapshots {
 		snapshots = append(snapshots, s)
 	}
-	if len(e.newTables) > 0 {
-		e.pending = append(e.pending, state.Update{Tables: e.newTables})
-		e.newTables = nil
-	}
 	stored := e.watermark
 	e.mu.Unlock()
 	for _, p := range running {
@@ -126,6 +122,14 @@ func (e *Engine) collect() {
 			e.pending = appendSplit(e.pending, u)
 		}
 	}
+	// Taken after the checkpoints and stored before them: whatever change a checkpoint covers, the union it is written under is
+	// there by then.
+	e.mu.Lock()
+	if len(e.newTables) > 0 {
+		e.pending = append([]state.Update{{Tables: e.newTables}}, e.pending...)
+		e.newTables = nil
+	}
+	e.mu.Unlock()
 }
 
 // maxSegments is the most segments in one update, which must fit into one transaction of the store.

@@ -473,7 +473,19 @@ func (e *Engine) checkpointOf(stored []state.Progress, start change.Timestamp) c
 
 // follow reads a partition to its end.
 func (e *Engine) follow(p *partition) {
-	err := e.source.Read(e.soft, p.Partition, change.Timestamp(p.through.Load()), func(f *change.Frame) error { return e.accept(p, f) })
+	var err error
+	for again := true; again; {
+		err = e.source.Read(e.soft, p.Partition, change.Timestamp(p.through.Load()), func(f *change.Frame) error { return e.accept(p, f) })
+		p.account.rest()
+		var let *letGo
+		if let, again = errors.AsType[*letGo](err); again {
+			select {
+			case <-let.until:
+			case <-e.soft.Done():
+				return
+			}
+		}
+	}
 	switch {
 	case e.soft.Err() != nil:
 	case err == nil && e.opts.End != 0 && change.Timestamp(p.through.Load()) >= e.opts.End:
@@ -483,6 +495,27 @@ func (e *Engine) follow(p *partition) {
 	case !p.hasEnded():
 		e.fail(fmt.Errorf("pipeline %s: the reader gave up partition %s before its end: this is a fault of the program",
 			e.opts.Config.Pipeline, shortToken(p.Token)))
+	}
+}
+
+// letGo ends the reading of a partition that waits for others, because what it holds is needed elsewhere (I10). It is read on
+// from where it is once until is closed.
+type letGo struct{ until <-chan struct{} }
+
+func (l *letGo) Error() string {
+	return "pipeline: the partition waits for others, and its memory is needed elsewhere"
+}
+
+// await waits until others let the partition go on. Its memory may be needed elsewhere meanwhile, which is a *letGo.
+func (e *Engine) await(p *partition, until <-chan struct{}) error {
+	defer p.account.unpark()
+	select {
+	case <-until:
+		return nil
+	case <-p.account.park():
+		return &letGo{until}
+	case <-e.soft.Done():
+		return context.Cause(e.soft)
 	}
 }
 
@@ -518,10 +551,9 @@ func (e *Engine) admit(p *partition, f *change.Frame) error {
 				return err
 			}
 		}
-		select {
-		case <-wait:
-		case <-e.soft.Done():
-			return context.Cause(e.soft)
+		if err := e.await(p, wait); err != nil {
+			p.account.Adjust(-f.Reserved) // what is left of the frame is read again
+			return err
 		}
 	}
 	before := p.through.Load()
@@ -551,13 +583,9 @@ func (e *Engine) admit(p *partition, f *change.Frame) error {
 		return nil
 	}
 	// I3: nothing of the partition is handed on behind the move before its sources are through it.
-	select {
-	case <-held.over:
-		p.heard.Store(time.Now().UnixMicro())
-		return nil
-	case <-e.soft.Done():
-		return context.Cause(e.soft)
-	}
+	err := e.await(p, held.over)
+	p.heard.Store(time.Now().UnixMicro())
+	return err
 }
 
 // cutFrame takes from f what it has through at, which f promises more than. The partitions that f announces go with it: no
@@ -622,7 +650,7 @@ func (e *Engine) noteTables(changes []change.Change) {
 }
 
 // lowestAccount is that of a partition which no running one is behind, of one that waits for memory if there is a choice; nil
-// if none is being read.
+// if none is being read. Those that wait for other partitions do not count: memory is of no use to them.
 func (e *Engine) lowestAccount() *account {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -630,7 +658,7 @@ func (e *Engine) lowestAccount() *account {
 	through := int64(math.MaxInt64)
 	for _, q := range e.running {
 		t := q.through.Load()
-		if t > through || t == through && lowest != nil && lowest.waits.Load() || q.hasEnded() {
+		if t > through || t == through && lowest != nil && lowest.waits.Load() || q.hasEnded() || q.account.waitsForOthers.Load() {
 			continue
 		}
 		lowest, through = q.account, t

@@ -70,6 +70,9 @@ type world struct {
 	rng    *dice
 	order  Order
 	faults int // mean number of sink calls between faults, 0 for none
+	// ahead is what the source has received of the next frame while the engine has one; 0 for a source without a budget.
+	ahead   int
+	recalls atomic.Int64 // how often it was asked to give back
 }
 
 func newWorld(rng *dice, commits, keys int) *world {
@@ -95,9 +98,15 @@ func (w *world) hook(context.Context, *sinks.Batch) error {
 func (w *world) engine(t testing.TB, change func(*Options)) *Engine {
 	t.Helper()
 	spec := sinks.Spec{MaxChanges: 1 + w.rng.intn(8), MaxBytes: 1 << 20, MaxDelay: time.Duration(w.rng.intn(3)) * time.Second}
+	var e *Engine
 	opts := Options{
 		Config: testConfig, Store: w.store,
-		Source: func(context.Context, state.Snapshot) (Source, error) { return w.script, nil },
+		Source: func(context.Context, state.Snapshot) (Source, error) {
+			if w.ahead == 0 {
+				return w.script, nil
+			}
+			return &reserving{Source: w.script, budget: e.Budget(), ahead: w.ahead, recalls: func() { w.recalls.Add(1) }}, nil
+		},
 		Sinks: []NamedSink{
 			{"once", memsink.NewAppender(memsink.Options{Destination: w.once, Spec: spec, Before: w.hook, After: w.hook, MaxPlace: 1 + w.rng.intn(6), Segments: true})},
 			{"least", memsink.NewWriter(memsink.Options{Destination: w.least, Spec: spec, Before: w.hook, After: w.hook})},
@@ -107,8 +116,8 @@ func (w *world) engine(t testing.TB, change func(*Options)) *Engine {
 	if change != nil {
 		change(&opts)
 	}
-	e, err := New(opts)
-	if err != nil {
+	var err error
+	if e, err = New(opts); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -162,6 +171,7 @@ func TestEveryChangeOnceInOrder(t *testing.T) {
 		crashes := rapid.SliceOfN(rapid.IntRange(0, 60), 0, 4).Draw(rt, "crash after so many sink calls")
 		order := rapid.SampledFrom([]Order{OrderKey, OrderCommit}).Draw(rt, "order")
 		moving := rapid.Bool().Draw(rt, "mutable key ranges")
+		ahead := rapid.SampledFrom([]int{0, 600, 3000}).Draw(rt, "received ahead")
 		var failure error
 		synctest.Test(t, func(t *testing.T) {
 			rng := newDice(seed)
@@ -171,7 +181,7 @@ func TestEveryChangeOnceInOrder(t *testing.T) {
 				s = newScript(rng, commits, keys, order == OrderCommit)
 			}
 			w := newWorldOf(s, rng)
-			w.order = order
+			w.order, w.ahead = order, ahead
 			failure = runWorld(t, w, faults, crashes)
 		})
 		if failure != nil {

@@ -186,6 +186,7 @@ func (s *script) readMoving(ctx context.Context, part *scriptPart, after change.
 		f.Changes, changes = slices.Clone(changes[:n]), changes[n:]
 		f.Ended = f.Through == part.end
 		after = f.Through
+		s.handing(f)
 		if err := yield(f); err != nil {
 			return err
 		}

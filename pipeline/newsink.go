@@ -4,34 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spanledger/spanledger/change"
 	"github.com/spanledger/spanledger/state"
 )
 
-// listNewSinks gives every sink a row in every partition that has rows of others, before anything is read. A sink without
-// one is new, or came back after it had been taken out: it begins where the partition is read from, and from then on its own
-// row says so (I2). It must not come back to an archive that it left: the gap would look like a whole one.
+// listNewSinks gives every sink a row in every partition that has rows of others, before anything is read. A sink that lacks
+// one is new, or came back after it had been taken out: it begins where the pipeline is, everywhere, and from then on its own
+// rows say so (I2). Old rows of one that came back are brought forward: the partitions that came and went meanwhile are lost to
+// it, and what it took up before them would reach it behind their successors' changes (I1). It must not come back to an archive
+// that it left: the gap would look like a whole one.
 func (e *Engine) listNewSinks(ctx context.Context, snap state.Snapshot) error {
-	var updates []state.Update
 	missing := map[string]int{}
-	for _, p := range snap.Partitions {
-		rows := e.progress[p.Token]
-		if p.State == state.Finished || len(rows) == 0 {
-			continue // nothing of it is durable anywhere: all sinks begin at its start
+	begun := func(p state.Partition) []state.Progress {
+		if p.State == state.Finished {
+			return nil
 		}
-		u := state.Update{Token: p.Token}
+		return e.progress[p.Token] // none: nothing of it is durable anywhere, and all sinks begin at its start
+	}
+	for _, p := range snap.Partitions {
+		rows := begun(p)
 		for _, s := range e.sinks {
-			if !hasRow(rows, s.name) {
-				u.Progress = append(u.Progress, state.Progress{Token: p.Token, Sink: s.name, Through: e.checkpoint(p.Partition)})
+			if len(rows) > 0 && rowOf(rows, s.name) == nil {
 				missing[s.name]++
 			}
 		}
-		if len(u.Progress) > 0 {
-			updates = append(updates, u)
-		}
 	}
-	if len(updates) == 0 {
+	if len(missing) == 0 {
 		return nil
 	}
 	for _, s := range e.sinks {
@@ -41,25 +41,51 @@ func (e *Engine) listNewSinks(ctx context.Context, snap state.Snapshot) error {
 		if err := e.refuseReturn(ctx, s.name); err != nil {
 			return err
 		}
-		e.log.Warn("this sink is new to the pipeline: it begins where the pipeline is, and has nothing from before",
+		e.log.Warn("this sink is new to the pipeline, or was away: it begins where the pipeline is, and has nothing from before",
 			"sink", s.name, "partitions", missing[s.name])
+	}
+	var updates []state.Update
+	for _, p := range snap.Partitions {
+		rows := begun(p)
+		if len(rows) == 0 {
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(rows), func(r state.Progress) bool { return missing[r.Sink] > 0 })
+		if len(others) == 0 {
+			others = rows
+		}
+		at := e.checkpointOf(others, p.Start-1)
+		u := state.Update{Token: p.Token}
+		for name := range missing {
+			row := rowOf(rows, name)
+			if row == nil {
+				rows = append(rows, state.Progress{Token: p.Token, Sink: name})
+				row = &rows[len(rows)-1]
+			}
+			if row.Through < at {
+				row.Through = at
+				u.Progress = append(u.Progress, state.Progress{Token: p.Token, Sink: name, Through: at})
+			}
+		}
+		e.progress[p.Token] = rows
+		if len(u.Progress) > 0 {
+			updates = append(updates, u)
+		}
 	}
 	if err := e.commit(ctx, updates); err != nil {
 		return fmt.Errorf("pipeline %s: store where its new sinks begin: %w", e.opts.Config.Pipeline, err)
 	}
-	for _, u := range updates {
-		e.progress[u.Token] = append(e.progress[u.Token], u.Progress...)
-	}
 	return nil
 }
 
-func hasRow(rows []state.Progress, sink string) bool {
-	for _, r := range rows {
-		if r.Sink == sink {
-			return true
+// rowOf is a sink's row, nil for none. It points into rows.
+func rowOf(rows []state.Progress, sink string) *state.Progress {
+	for i := range rows {
+		if rows[i].Sink == sink {
+			return &rows[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // refuseReturn is an error if a sink without a checkpoint has written segments in this incarnation.

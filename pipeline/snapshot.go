@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spanledger/spanledger/change"
@@ -49,6 +50,8 @@ type tableSnapshot struct {
 
 	// beyond holds something while a chunk is held beyond the budget: one may be (I10).
 	beyond chan struct{}
+	// suspended says that the rest of it lies behind the pipeline's end, and is left to a run that goes on for longer.
+	suspended atomic.Bool
 
 	mu  sync.Mutex
 	row state.TableSnapshot // as it is stored
@@ -66,8 +69,9 @@ type piece struct {
 	bytes  int
 	over   bool
 	end    bool // nothing follows
-	anew   bool // stored could not be read again
-	err    error
+	// expired are the chunks of a run before that cannot be read again: this piece and those behind it take their place.
+	expired []state.SnapshotChunk
+	err     error
 }
 
 // loadSnapshots takes up the snapshots of a run before. Their watches are opened before any partition is read.
@@ -195,6 +199,9 @@ func (s *tableSnapshot) take() {
 	failure := ""
 	for p := range pieces {
 		switch {
+		case errors.Is(p.err, errBehindEnd):
+			log.Warn("the pipeline ends before the rest of the snapshot: it is left to a run with a later end, or without one", "end", e.opts.End)
+			s.suspended.Store(true)
 		case p.err != nil && e.soft.Err() == nil && failure == "":
 			failure = p.err.Error()
 			log.Error("the snapshot cannot go on: its table's other changes are delivered, its remaining rows are not", "error", p.err)
@@ -209,6 +216,11 @@ func (s *tableSnapshot) take() {
 	}
 	for _, p := range s.recovered {
 		e.passed(p.watch) // where it failed
+	}
+	if s.suspended.Load() {
+		s.closeLanes()
+		e.pokeCheckpointer()
+		return
 	}
 	s.mu.Lock()
 	s.row.Error = failure
@@ -273,14 +285,19 @@ func (s *tableSnapshot) store(row state.TableSnapshot, children []change.Partiti
 	}
 }
 
-// read reads the chunks in order: first those of a run before, as they were.
+// read reads the chunks in order: first those of a run before, as they were, or from the first of them that is too long ago.
 func (s *tableSnapshot) read(pieces chan<- piece) {
 	row := s.copyRow()
 	floor := change.Timestamp(s.through.Load())
-	anew := false
-	for _, p := range s.recovered {
-		p = s.again(p, floor, anew)
-		anew = p.anew
+	var expired []state.SnapshotChunk
+	for i, p := range s.recovered {
+		p = s.again(p)
+		if errors.Is(p.err, snapshot.ErrExpired) {
+			expired = s.expired(i, p.err)
+			row.Cursor, row.Read = expired[0].After, false
+			floor = max(floor, expired[len(expired)-1].At)
+			break
+		}
 		floor = max(floor, p.at)
 		if !s.send(pieces, p) {
 			return
@@ -291,11 +308,25 @@ func (s *tableSnapshot) read(pieces chan<- piece) {
 			Table: row.Table, From: row.From, To: row.To, After: after, Floor: floor,
 			MaxRows: s.engine.opts.SnapshotChunkRows, MaxBytes: s.engine.opts.SnapshotChunkBytes,
 		})
+		p.expired, expired = expired, nil
 		if !s.send(pieces, p) {
 			return
 		}
 		floor, after, end = max(floor, p.at), p.last, p.end
 	}
+}
+
+// expired gives up the recovered chunks from number i on: they are read anew. The timestamps of chunks only grow, so that is
+// all of them: the first waits for the stream to come to the present, and nothing may wait for those behind it meanwhile.
+func (s *tableSnapshot) expired(i int, err error) (list []state.SnapshotChunk) {
+	for _, p := range s.recovered[i:] {
+		list = append(list, *p.stored)
+		s.engine.passed(p.watch)
+	}
+	s.engine.log.Warn("chunks of the snapshot were with the sinks for longer than the database keeps versions and are read anew: their rows "+
+		"reach sinks that had them already a second time, at a later position; a longer version_retention_period prevents that",
+		"table", s.copyRow().Table, "chunks", len(list), "read_at", list[0].At, "error", err)
+	return list
 }
 
 // send takes the piece's bytes from the budget and sends it on; it reports false when nothing more is to be read.
@@ -345,37 +376,18 @@ func (s *tableSnapshot) next(r snapshot.Range) piece {
 	})
 }
 
-// again reads a chunk of a run before at its own timestamp, so that it is the same; or anew, if that is too long ago or a
-// chunk before it was.
-func (s *tableSnapshot) again(p piece, floor change.Timestamp, anew bool) piece {
-	e, row := s.engine, s.copyRow()
-	r := snapshot.Range{Table: row.Table, From: row.From, To: row.To, After: p.stored.After, Through: p.stored.Through, At: p.stored.At}
-	if !anew {
-		got := s.retry(r.Table, func() piece {
-			chunk, err := e.rows.Read(e.soft, r)
-			if err != nil {
-				return piece{watch: p.watch, err: err}
-			}
-			return s.filled(p, chunk)
+// again reads a chunk of a run before at its own timestamp, so that it is the same.
+func (s *tableSnapshot) again(p piece) piece {
+	row := s.copyRow()
+	return s.retry(row.Table, func() piece {
+		chunk, err := s.engine.rows.Read(s.engine.soft, snapshot.Range{
+			Table: row.Table, From: row.From, To: row.To, After: p.stored.After, Through: p.stored.Through, At: p.stored.At,
 		})
-		if !errors.Is(got.err, snapshot.ErrExpired) {
-			return got
+		if err != nil {
+			return piece{watch: p.watch, err: err}
 		}
-		e.log.Warn("a chunk of the snapshot was with the sinks for longer than the database keeps versions and is read anew: its rows "+
-			"reach sinks that had them already a second time, at a later position; a longer version_retention_period prevents that",
-			"table", row.Table, "rows", p.stored.Rows, "read_at", p.stored.At, "error", got.err)
-	}
-	// The timestamps of chunks only grow, so those behind it are read anew as well: nothing need wait for them, and nothing may,
-	// for this one waits for the stream to come to the present.
-	for _, other := range s.recovered {
-		if other.at >= p.at {
-			e.passed(other.watch)
-		}
-	}
-	r.At, r.Floor = 0, max(p.stored.At, floor)
-	got := s.next(r)
-	got.stored, got.anew, got.last = p.stored, true, p.stored.Through
-	return got
+		return s.filled(p, chunk)
+	})
 }
 
 // retry reads until it works, or cannot work, or reading stops.
@@ -385,7 +397,7 @@ func (s *tableSnapshot) retry(table string, read func() piece) piece {
 	for tries := 1; ; tries++ {
 		p := read()
 		_, unwatched := errors.AsType[*snapshot.NotWatchedError](p.err)
-		if p.err == nil || unwatched || errors.Is(p.err, snapshot.ErrExpired) || e.soft.Err() != nil {
+		if p.err == nil || unwatched || errors.Is(p.err, snapshot.ErrExpired) || errors.Is(p.err, errBehindEnd) || e.soft.Err() != nil {
 			return p
 		}
 		if tries&(tries-1) == 0 {
@@ -396,9 +408,17 @@ func (s *tableSnapshot) retry(table string, read func() piece) piece {
 	}
 }
 
+// errBehindEnd says that a chunk was read after the pipeline's end.
+var errBehindEnd = errors.New("pipeline: the rows were read after the pipeline's end")
+
 // filled makes a piece of what was read, and tells the watch.
 func (s *tableSnapshot) filled(p piece, chunk *snapshot.Chunk) piece {
 	e := s.engine
+	if e.opts.End != 0 && chunk.At > e.opts.End { // the stream is never read that far
+		p.err = errBehindEnd
+		e.passed(p.watch) // the pieces before it need the stream to go on
+		return p
+	}
 	p.at, p.end, p.bytes = chunk.At, !chunk.More, chunk.Bytes
 	if n := len(chunk.Keys); n > 0 {
 		p.last = chunk.Keys[n-1]
@@ -435,7 +455,7 @@ func (s *tableSnapshot) hand(p piece) {
 		return
 	}
 	var rows []change.Change
-	if p.stored != nil && !p.anew {
+	if p.stored != nil {
 		out := map[string]bool{}
 		for _, k := range p.stored.Dropped {
 			out[k] = true
@@ -468,14 +488,22 @@ func (s *tableSnapshot) hand(p piece) {
 func (s *tableSnapshot) record(p piece) (rows []change.Change, ok bool) {
 	e := s.engine
 	row := s.copyRow()
-	trim := func() int {
+	for _, x := range p.expired { // what takes their place is stored in the same breath (I2)
+		row.Anew, row.Rows, row.Dropped = row.Anew+1, row.Rows-x.Rows, row.Dropped-int64(len(x.Dropped))
+		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At == x.At })
+	}
+	keys := 128 + len(p.after) + len(p.last)
+	for _, k := range p.keys { // any of its rows may have to be left out
+		keys += len(k) + 8
+	}
+	fits := func() bool {
 		durable := s.durable()
 		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At <= durable })
-		return len(row.Chunks)
+		return len(row.Chunks) == 0 || len(row.Chunks) < maxChunks && keys <= row.Room()
 	}
-	if trim() >= maxChunks {
+	if !fits() {
 		s.closeLanes()
-		if !e.until(func() bool { return trim() < maxChunks }) {
+		if !e.until(fits) {
 			return nil, false
 		}
 	}
@@ -489,16 +517,11 @@ func (s *tableSnapshot) record(p piece) (rows []change.Change, ok bool) {
 		}
 	}
 	chunk.Rows = int64(len(rows))
-	switch {
-	case p.anew:
-		row.Anew++
-		row.Chunks = slices.DeleteFunc(row.Chunks, func(c state.SnapshotChunk) bool { return c.At == p.stored.At })
-	case p.last != "":
-		row.Cursor, row.Read = p.last, p.end
+	row.Read = p.end
+	if p.last != "" {
+		row.Cursor = p.last
 		row.Rows += chunk.Rows
 		row.Dropped += int64(len(chunk.Dropped))
-	default:
-		row.Read = true // the range has no more rows
 	}
 	if len(rows) > 0 {
 		row.Chunks = append(row.Chunks, chunk)
@@ -591,11 +614,16 @@ func (e *Engine) committedSnapshot(u *state.Update) {
 	}
 }
 
-// takesSnapshots reports whether a snapshot is not wholly durable.
+// takesSnapshots reports whether a snapshot is not wholly durable, as far as this run takes it.
 func (e *Engine) takesSnapshots() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.snapshots) > 0
+	for _, s := range e.snapshots {
+		if !s.suspended.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // snapshotsOfAll are the requests of a start with a snapshot.

@@ -36,36 +36,61 @@ type tables struct {
 	expired, newest, least change.Timestamp
 }
 
-// newTables gives the script's database rows from before the stream, and turns some of its changes into deletions.
-func newTables(s *script, rng *dice, keys int) *tables {
+// newTables gives the script's database rows from before the stream, and turns some of its changes into insertions and
+// deletions. Where the stream captures no whole rows, an update has one of the two columns.
+func newTables(s *script, rng *dice, keys int, whole bool) *tables {
 	t := &tables{script: s, rng: rng, rows: map[string]map[string][]change.Change{}}
 	for _, table := range scriptTables {
 		t.rows[table.Name] = map[string][]change.Change{}
 	}
-	add := func(c change.Change) {
-		k := string(c.AppendKey(nil))
-		t.rows[c.Table.Name][k] = append(t.rows[c.Table.Name][k], c)
-	}
 	for key := range keys + 4 { // some of them never change again
 		if rng.intn(3) > 0 {
-			add(change.Change{
+			c := change.Change{
 				Position: change.Position{Commit: change.Timestamp(1 + rng.intn(900_000))}, Table: scriptTables[key%2], Op: change.Insert,
-				Key: []change.Value{change.Value(strconv.Quote(strconv.Itoa(key)))}, After: change.Row{nil, change.Value(fmt.Sprintf(`"old %d"`, key))},
-			})
+				Key: []change.Value{change.Value(strconv.Quote(strconv.Itoa(key)))}, After: change.Row{nil, change.Value(fmt.Sprintf(`"old %d"`, key)), change.Value(`"old"`)},
+			}
+			t.rows[c.Table.Name][string(c.AppendKey(nil))] = []change.Change{c}
 		}
 	}
-	var all []change.Change
+	var all []*change.Change
 	for _, p := range s.parts {
 		for i := range p.changes {
-			if rng.intn(5) == 0 {
-				p.changes[i].Op, p.changes[i].After = change.Delete, nil
-			}
-			all = append(all, p.changes[i])
+			all = append(all, &p.changes[i])
 		}
 	}
-	slices.SortFunc(all, func(a, b change.Change) int { return a.Position.Compare(b.Position) })
+	slices.SortFunc(all, func(a, b *change.Change) int { return a.Position.Compare(b.Position) })
 	for _, c := range all {
-		add(c)
+		k := string(c.AppendKey(nil))
+		versions := t.rows[c.Table.Name][k]
+		var before change.Row
+		if n := len(versions); n > 0 {
+			before = versions[n-1].After
+		}
+		value := c.After[1]
+		c.Capture, c.After = change.NewRow, change.Row{nil, value, value}
+		if !whole {
+			c.Capture = change.OldAndNewValues
+		}
+		full := c.After
+		switch {
+		case rng.intn(5) == 0:
+			c.Op, c.After, full = change.Delete, nil, nil
+		case before == nil:
+			c.Op = change.Insert
+		case rng.intn(2) == 0:
+			full = change.Row{nil, before[1], value}
+			if c.After = full; !whole {
+				c.After = change.Row{nil, nil, value}
+			}
+		default:
+			full = change.Row{nil, value, before[2]}
+			if c.After = full; !whole {
+				c.After = change.Row{nil, value}
+			}
+		}
+		version := *c
+		version.After = full
+		t.rows[c.Table.Name][k] = append(versions, version)
 	}
 	return t
 }
@@ -135,6 +160,10 @@ func (t *tables) Read(ctx context.Context, q snapshot.Range) (*snapshot.Chunk, e
 	return chunk, nil
 }
 
+func sameRow(a, b change.Row) bool {
+	return string(a.At(1)) == string(b.At(1)) && string(a.At(2)) == string(b.At(2))
+}
+
 // snapshotWorld is a world whose pipeline takes snapshots of everything.
 type snapshotWorld struct {
 	*world
@@ -142,9 +171,12 @@ type snapshotWorld struct {
 	expire bool // versions are lost at every start
 }
 
-func newSnapshotWorld(rng *dice, commits, keys int, order Order) *snapshotWorld {
-	s := newScript(rng, commits, keys, order == OrderCommit)
-	w := &snapshotWorld{world: newWorldOf(s, rng), tables: newTables(s, rng, keys)}
+func newSnapshotWorld(rng *dice, commits, keys int, order Order, moving bool) *snapshotWorld {
+	s := newMovingScript(rng, commits, keys)
+	if !moving {
+		s = newScript(rng, commits, keys, order == OrderCommit)
+	}
+	w := &snapshotWorld{world: newWorldOf(s, rng), tables: newTables(s, rng, keys, rng.intn(2) == 0)}
 	w.order = order
 	return w
 }
@@ -161,17 +193,28 @@ func (w *snapshotWorld) engine(t testing.TB) *Engine {
 // check holds both destinations against the model.
 func (w *snapshotWorld) check() error {
 	for name, d := range map[string]*memsink.Destination{"once": w.once, "least": w.least} {
-		got := map[string]change.Change{} // by position, as whoever reads a chain or ignores what is old sees it
+		// In order of positions, as whoever reads a chain or ignores what is old sees it.
+		came := d.Deliveries()
+		slices.SortStableFunc(came, func(a, b memsink.Delivery) int { return a.Change.Position.Compare(b.Change.Position) })
+		got := map[string]change.Row{}
 		changes := map[string]bool{}
-		for _, v := range d.Deliveries() {
-			k := v.Key()
-			if have, ok := got[k]; !ok || v.Change.Position.After(have.Position) {
-				got[k] = v.Change
+		for _, v := range came {
+			c := &v.Change
+			if !c.Position.Snapshot {
+				changes[c.ID()] = true
+			} else if row, ok := w.tables.at(c.Table.Name, string(c.AppendKey(nil)), c.Position.Commit); !ok || !sameRow(row.After, c.After) {
+				return fmt.Errorf("%s: %s shows what was not there", name, c.ID())
 			}
-			if !v.Change.Position.Snapshot {
-				changes[v.Change.ID()] = true
-			} else if row, ok := w.tables.at(v.Change.Table.Name, string(v.Change.AppendKey(nil)), v.Change.Position.Commit); !ok || string(row.After.At(1)) != string(v.Change.After.At(1)) {
-				return fmt.Errorf("%s: %s shows what was not there", name, v.Change.ID())
+			row := change.Row{nil, nil, nil}
+			for i := 1; i < len(row) && c.Op != change.Delete; i++ {
+				row[i] = c.After.At(i)
+				if have := got[v.Key()]; row[i] == nil && have != nil {
+					row[i] = have[i]
+				}
+			}
+			got[v.Key()] = row
+			if c.Op == change.Delete {
+				delete(got, v.Key())
 			}
 		}
 		if len(changes) != w.script.changes {
@@ -180,9 +223,8 @@ func (w *snapshotWorld) check() error {
 		for table, rows := range w.tables.rows {
 			for k := range rows {
 				want, exists := w.tables.at(table, k, change.MaxTimestamp)
-				have, ok := got[table+k]
-				if exists != (ok && have.Op != change.Delete) || exists && string(have.After.At(1)) != string(want.After.At(1)) {
-					return fmt.Errorf("%s: row %s%s is %s %s, want %s (exists: %t)", name, table, k, have.Op, have.After.At(1), want.After.At(1), exists)
+				if have, ok := got[table+k]; exists != ok || exists && !sameRow(have, want.After) {
+					return fmt.Errorf("%s: row %s%s is %s, want %s (exists: %t)", name, table, k, have, want.After, exists)
 				}
 			}
 		}
@@ -304,9 +346,14 @@ func TestSnapshotAmongChanges(t *testing.T) {
 		faults := rapid.SampledFrom([]int{0, 3, 10}).Draw(rt, "faults")
 		crashes := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 120), rapid.IntRange(-4, -1)), 0, 5).Draw(rt, "crash after so many steps")
 		order := rapid.SampledFrom([]Order{OrderKey, OrderCommit}).Draw(rt, "order")
+		moving := rapid.Bool().Draw(rt, "mutable key ranges")
+		ahead := rapid.SampledFrom([]int{0, 600, 3000}).Draw(rt, "received ahead")
+		expire := rapid.Bool().Draw(rt, "versions are lost")
 		var failure error
 		synctest.Test(t, func(t *testing.T) {
-			failure = newSnapshotWorld(newDice(seed), commits, keys, order).run(t, faults, crashes)
+			w := newSnapshotWorld(newDice(seed), commits, keys, order, moving)
+			w.ahead, w.expire = ahead, expire
+			failure = w.run(t, faults, crashes)
 		})
 		if failure != nil {
 			rt.Fatal(failure)
@@ -320,7 +367,7 @@ func TestSnapshotAnew(t *testing.T) {
 	anew := int64(0)
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newSnapshotWorld(newDice(seed), 60, 12, []Order{OrderKey, OrderCommit}[seed%2])
+			w := newSnapshotWorld(newDice(seed), 60, 12, []Order{OrderKey, OrderCommit}[seed%2], seed%4 < 2)
 			w.expire = true
 			if err := w.run(t, int(seed%3)*3, []int{-1 - int(seed%4), -1 - int(seed%3), 60}); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
@@ -344,7 +391,7 @@ func TestSnapshotAnew(t *testing.T) {
 func TestSnapshotRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{parts: map[string]*scriptPart{}, rng: newDice(1)}
-		w := &snapshotWorld{world: newWorldOf(s, s.rng), tables: newTables(s, s.rng, 12)}
+		w := &snapshotWorld{world: newWorldOf(s, s.rng), tables: newTables(s, s.rng, 12, true)}
 		quiet := &tape{first: []change.Partition{{Token: "a", Start: 1_000_000}}, frames: map[string][]*change.Frame{"a": nil}}
 		for i := range 2_000 {
 			quiet.frames["a"] = append(quiet.frames["a"], &change.Frame{Through: change.Timestamp(1_000_000 + i)})
@@ -433,13 +480,19 @@ func TestMatchKeys(t *testing.T) {
 	if a, b := of(`"null"`, "1", `"x"`), of("null", "1", `"x"`); a == b {
 		t.Errorf("%q is the key of null and of its text", a)
 	}
+	table = change.NewTable("t", 1, []change.Column{
+		{Name: "a", Type: &change.Type{Code: change.CodeString}, Key: true}, {Name: "b", Type: &change.Type{Code: change.CodeString}, Key: true},
+	})
+	if a, b := of(`"x\u0000\"y"`, `"z"`), of(`"x"`, `"y\u0000\"z"`); a == b {
+		t.Errorf("%q is the key of two rows", a)
+	}
 }
 
 // Engines killed shortly after a chunk was handed on: those are the ones that are read again.
 func TestSnapshotRecovers(t *testing.T) {
 	for seed := range uint64(24) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newSnapshotWorld(newDice(seed), 120, 6, OrderKey)
+			w := newSnapshotWorld(newDice(seed), 120, 6, OrderKey, seed%2 == 0)
 			if err := w.run(t, 3, []int{-1 - int(seed%3), -1, -2, -1, -1 - int(seed%2), -2}); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}

@@ -63,7 +63,7 @@ type Status struct {
 	// none is being read. A reader that waits for the budget is silent; one that waits for another partition does not count.
 	Heard time.Time
 
-	// Read counts the changes read, of which the filter took out Filtered; ReadBytes the memory they took, Frames the reader's frames that held changes, and
+	// Read counts the changes read, those twice that were let go for their memory and read again, of which the filter took out Filtered; ReadBytes the memory they took, Frames the reader's frames that held changes, and
 	// Heartbeats those that held none.
 	Read, Filtered, ReadBytes int64
 	Frames, Heartbeats        int64

@@ -55,10 +55,12 @@ var scriptTables = []*change.Table{
 	change.NewTable("carts", 1, []change.Column{
 		{Name: "id", Type: &change.Type{Code: change.CodeInt64}, Key: true, Ordinal: 1},
 		{Name: "total", Type: &change.Type{Code: change.CodeInt64}, Ordinal: 2},
+		{Name: "note", Type: &change.Type{Code: change.CodeString}, Ordinal: 3},
 	}),
 	change.NewTable("wallets", 1, []change.Column{
 		{Name: "id", Type: &change.Type{Code: change.CodeInt64}, Key: true, Ordinal: 1},
 		{Name: "coins", Type: &change.Type{Code: change.CodeInt64}, Ordinal: 2},
+		{Name: "note", Type: &change.Type{Code: change.CodeString}, Ordinal: 3},
 	}),
 }
 
@@ -199,11 +201,7 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 			f.Through, f.Children, f.Ended = part.end-1, part.children, true
 		}
 		after = f.Through
-		if n > 0 {
-			s.mu.Lock()
-			s.newest = max(s.newest, f.Changes[n-1].Position.Commit)
-			s.mu.Unlock()
-		}
+		s.handing(f)
 		if err := yield(f); err != nil {
 			return err
 		}
@@ -213,6 +211,15 @@ func (s *script) Read(ctx context.Context, p change.Partition, after change.Time
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// handing notes a frame that is handed over.
+func (s *script) handing(f *change.Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(f.Changes); n > 0 {
+		s.newest = max(s.newest, f.Changes[n-1].Position.Commit)
 	}
 }
 

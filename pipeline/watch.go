@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
 	"sync"
@@ -29,15 +30,17 @@ type watch struct {
 	newest map[string]change.Timestamp
 	// rows are the chunk's keys, true for those left out; nil until they are known.
 	rows map[string]bool
-	// gate makes newer changes of rows not left out wait; passed is closed when they need not any more.
-	gate   bool
-	passed chan struct{}
+	// gate makes newer changes of rows not left out wait. Those that do not hold the whole row do so in any case: behind one a
+	// row cannot be left out, or its other columns would be lost (I2).
+	gate bool
+	// known is closed when rows is known, or never will be; passed when nothing need wait any more.
+	known, passed chan struct{}
 }
 
 // watch opens a watch of a table. For a chunk that was handed on before a crash, at is its timestamp: as long as its rows are
 // not known, every newer change of the table waits. 0 is for a chunk that will be read.
 func (ws *watches) watch(table string, at change.Timestamp) *watch {
-	w := &watch{table: table, at: at, gate: at != 0, newest: map[string]change.Timestamp{}, passed: make(chan struct{})}
+	w := &watch{table: table, at: at, gate: at != 0, newest: map[string]change.Timestamp{}, known: make(chan struct{}), passed: make(chan struct{})}
 	ws.mu.Lock()
 	ws.list = append(ws.list, w)
 	ws.mu.Unlock()
@@ -46,7 +49,7 @@ func (ws *watches) watch(table string, at change.Timestamp) *watch {
 }
 
 // admit lets changes of the stream pass, all or none. Where one must wait for a chunk it answers that chunk's timestamp, at
-// and below which changes may go on, and what to wait for.
+// and below which changes may go on, 0 while it is not known, and what to wait for before asking again.
 func (ws *watches) admit(changes []change.Change) (at change.Timestamp, wait <-chan struct{}) {
 	if ws.open.Load() == 0 || len(changes) == 0 {
 		return 0, nil
@@ -56,8 +59,8 @@ func (ws *watches) admit(changes []change.Change) (at change.Timestamp, wait <-c
 	var keys matchKeys
 	for _, w := range ws.list {
 		for i := range changes {
-			if w.blocks(&changes[i], &keys) && (wait == nil || w.at < at) {
-				at, wait = w.at, w.passed
+			if until := w.blocks(&changes[i], &keys); until != nil && (wait == nil || w.at < at) {
+				at, wait = w.at, until
 			}
 		}
 	}
@@ -72,15 +75,23 @@ func (ws *watches) admit(changes []change.Change) (at change.Timestamp, wait <-c
 	return 0, nil
 }
 
-func (w *watch) blocks(c *change.Change, keys *matchKeys) bool {
-	if !w.gate || c.Table.Name != w.table || c.Position.Commit <= w.at {
-		return false
+// blocks answers what a change has to wait for, nil for nothing.
+func (w *watch) blocks(c *change.Change, keys *matchKeys) <-chan struct{} {
+	if c.Table.Name != w.table || !w.gate && holdsRow(c) || w.at != 0 && c.Position.Commit <= w.at {
+		return nil
 	}
 	if w.rows == nil {
-		return true
+		return w.known
 	}
-	out, ok := w.rows[keys.of(c)]
-	return ok && !out
+	if out, ok := w.rows[keys.of(c)]; ok && !out {
+		return w.passed
+	}
+	return nil
+}
+
+// holdsRow reports whether a change says everything of its row, so that nothing of an older one is missed.
+func holdsRow(c *change.Change) bool {
+	return c.Op == change.Insert || c.Op == change.Delete || c.Capture == change.NewRow || c.Capture == change.NewRowAndOldValues
 }
 
 // note is told of every change that goes to the lanes before the chunk.
@@ -113,6 +124,7 @@ func (ws *watches) read(w *watch, at change.Timestamp, rows []change.Change) {
 		w.rows[k] = w.newest[k] > at // I1: likewise
 	}
 	w.newest = nil
+	close(w.known)
 }
 
 // decide freezes which rows are left out, and answers that: from now on newer changes of the others wait.
@@ -131,6 +143,9 @@ func (ws *watches) pass(w *watch) {
 		if other == w {
 			ws.list = append(ws.list[:i:i], ws.list[i+1:]...)
 			ws.open.Add(-1)
+			if w.rows == nil {
+				close(w.known)
+			}
 			close(w.passed)
 			break
 		}
@@ -150,7 +165,9 @@ func (m *matchKeys) of(c *change.Change) string {
 		if i < len(keys) {
 			t = c.Table.Columns[keys[i]].Type
 		}
-		m.buf = append(appendMatch(m.buf, v, t), 0)
+		start := len(m.buf)
+		m.buf = appendMatch(append(m.buf, 0, 0, 0, 0), v, t)
+		binary.BigEndian.PutUint32(m.buf[start:], uint32(len(m.buf)-start)) // a text may hold any byte
 	}
 	return string(m.buf)
 }

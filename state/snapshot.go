@@ -130,6 +130,10 @@ func (s *TableSnapshot) check() error {
 	return nil
 }
 
+// Room is how many bytes of keys the snapshot's row still has place for, each of them with 8 bytes more, and each chunk with 128:
+// a row beyond that cannot be stored.
+func (s *TableSnapshot) Room() int { return maxSnapshotText - s.size() }
+
 // size is about the bytes of its keys.
 func (s *TableSnapshot) size() int {
 	n := len(s.Cursor) + len(s.From) + len(s.To) + len(s.Error)

@@ -146,22 +146,32 @@ var errFull = errors.New("the chunk is full")
 // Read reads a chunk. At the present that is what comes first in the range, within the bounds; at a given timestamp it is
 // the whole range, which then must be that of an earlier chunk.
 func (r *Reader) Read(ctx context.Context, q Range) (*Chunk, error) {
+	if q.At != 0 {
+		q.MaxRows, q.MaxBytes = 0, 0
+	}
 	chunk, err := r.read(ctx, q)
 	if err == nil && q.At == 0 && chunk.At <= q.Floor {
 		// A strong read sees all that was committed before it began, but may call that by an earlier time than one that a
 		// change stream has promised since. Nothing was committed in between that was seen, so reading a little later is right.
-		q.At, q.Through = q.Floor+1, ""
-		if chunk, err = r.read(ctx, q); err == nil {
-			chunk.At = q.At
+		later := q
+		later.At = q.Floor + 1
+		if chunk, err = r.read(ctx, later); err == nil {
+			chunk.At = later.At
 		}
 	}
 	if err != nil {
-		if spanner.ErrCode(err) == codes.FailedPrecondition && q.At != 0 {
+		if q.At != 0 && isPast(spanner.ErrCode(err)) {
 			err = fmt.Errorf("%w: %w", ErrExpired, err)
 		}
 		return nil, fmt.Errorf("read rows of table %s: %w", q.Table, err)
 	}
 	return chunk, nil
+}
+
+// isPast reports whether an answer to a read at an earlier time says that it cannot be answered any more: its versions are gone,
+// or a column of now was not there then.
+func isPast(c codes.Code) bool {
+	return c == codes.FailedPrecondition || c == codes.NotFound || c == codes.InvalidArgument || c == codes.OutOfRange
 }
 
 func (r *Reader) read(ctx context.Context, q Range) (*Chunk, error) {
@@ -174,7 +184,7 @@ func (r *Reader) read(ctx context.Context, q Range) (*Chunk, error) {
 		return nil, err
 	}
 	limit := 0
-	if q.Through == "" && q.MaxRows > 0 {
+	if q.MaxRows > 0 {
 		limit = q.MaxRows + 1
 	}
 	columns := make([]string, len(t.Columns))
@@ -189,8 +199,7 @@ func (r *Reader) read(ctx context.Context, q Range) (*Chunk, error) {
 	err = txn.ReadWithOptions(ctx, q.Table, keys, columns, &spanner.ReadOptions{
 		Limit: limit, Priority: spannerpb.RequestOptions_PRIORITY_LOW, RequestTag: r.tag,
 	}).Do(func(row *spanner.Row) error {
-		full := q.MaxRows > 0 && len(b.chunk.Rows) >= q.MaxRows || q.MaxBytes > 0 && b.chunk.Bytes >= q.MaxBytes
-		if full && q.Through == "" {
+		if q.MaxRows > 0 && len(b.chunk.Rows) >= q.MaxRows || q.MaxBytes > 0 && b.chunk.Bytes >= q.MaxBytes {
 			b.chunk.More = true
 			return errFull
 		}

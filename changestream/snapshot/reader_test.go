@@ -342,3 +342,38 @@ func TestBounds(t *testing.T) {
 		}
 	})
 }
+
+// A chunk of before a column was there cannot be read again as it was, and must be read anew: whoever tried for ever would hold
+// up the table's changes for ever. Bounded chunks stay bounded where the timestamp had to be a later one, or where they end
+// before a key.
+func TestReadAgainUnderAnotherSchema(t *testing.T) {
+	onBoth(t, func(w *world) {
+		w.client = w.newClient()
+		w.write()
+		stream := w.stream("Everything")
+		r := snapshot.New(w.newClient(), stream, "")
+		before, err := r.Read(w.Context(), snapshot.Range{Table: "Keys"})
+		w.must(err)
+		last := before.Keys[len(before.Keys)-1]
+		later := change.TimestampOf(time.Now().Add(200 * time.Millisecond))
+		bounded, err := r.Read(w.Context(), snapshot.Range{Table: "Keys", Through: last, MaxRows: 2, Floor: later})
+		w.must(err)
+		if len(bounded.Rows) != 2 || !bounded.More || bounded.At <= later {
+			w.Errorf("%d rows at %v, more: %t", len(bounded.Rows), bounded.At, bounded.More)
+		}
+		if bounded, err = r.Read(w.Context(), snapshot.Range{Table: "Keys", Through: bounded.Keys[0], Floor: bounded.At + 1000}); err != nil || len(bounded.Rows) != 1 {
+			w.Errorf("%+v, %v", bounded, err)
+		}
+		databases, err := databaseadmin.NewDatabaseAdminClient(w.Context(), w.options...)
+		w.must(err)
+		defer databases.Close()
+		op, err := databases.UpdateDatabaseDdl(w.Context(), &databasepb.UpdateDatabaseDdlRequest{Database: database, Statements: []string{"ALTER TABLE Keys ADD COLUMN Later STRING(MAX)"}})
+		w.must(err)
+		w.must(op.Wait(w.Context()))
+		_, err = r.Read(w.Context(), snapshot.Range{Table: "Keys", Through: last, At: before.At})
+		if !errors.Is(err, snapshot.ErrExpired) {
+			w.Errorf("at a time before the column: %v", err)
+		}
+		w.Log(err)
+	})
+}
