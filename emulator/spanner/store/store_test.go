@@ -21,8 +21,9 @@ var (
 	stringType = &store.Type{Code: store.String}
 )
 
-// steppedClock moves only when told.
+// steppedClock moves only when told. Its timers are the system's.
 type steppedClock struct {
+	store.SystemClock
 	mu  sync.Mutex
 	now time.Time
 }
