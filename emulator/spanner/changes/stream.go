@@ -35,7 +35,7 @@ type stream struct {
 	// retained is one element for each entry of any partition, oldest first, so that expiry looks at nothing else.
 	retained []retained
 	bytes    int64
-	floor    int64 // newest timestamp removed for Options.MaxBytes
+	floor    int64 // newest timestamp of which something was removed
 
 	dropped bool
 	wake    chan struct{} // closed when the stream is dropped or its retention changes; then a new one
@@ -111,16 +111,15 @@ func (s *stream) earliest(now int64) int64 {
 	return max(s.created, now-s.opts.retention.Microseconds(), s.floor+1)
 }
 
-// expire removes the rows that no query may ask for any more.
+// expire removes the rows that no query may ask for any more, and those beyond Options.MaxBytes. What is gone stays out of
+// bounds, though the clock should go back or retention_period grow: a query there would miss it without a word.
 func (s *stream) expire(now int64) {
 	horizon := s.earliest(now)
 	n := 0
 	for n < len(s.retained) && (s.retained[n].at < horizon || s.log.opts.MaxBytes > 0 && s.bytes > s.log.opts.MaxBytes) {
 		r := s.retained[n]
-		if r.at >= horizon { // gone for its size: everything of that commit is unreadable now
-			s.floor = r.at
-			horizon = r.at + 1
-		}
+		s.floor = max(s.floor, r.at)
+		horizon = max(horizon, r.at+1) // gone for its size: everything of that commit is unreadable now
 		if p := r.part; len(p.entries) > 0 {
 			p.entries[0] = entry{}
 			p.entries = p.entries[1:]
@@ -133,9 +132,12 @@ func (s *stream) expire(now int64) {
 		s.retained[n] = retained{}
 		n++
 	}
-	s.retained = s.retained[n:]
+	if s.retained = s.retained[n:]; len(s.retained) == 0 {
+		s.retained = nil
+	}
 	n = 0
 	for n < len(s.ended) && s.ended[n].end < horizon && s.ended[n].limit <= horizon {
+		s.floor = max(s.floor, s.ended[n].end, s.ended[n].limit-1)
 		delete(s.parts, s.ended[n].token)
 		s.ended[n] = nil
 		n++
