@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,6 +61,13 @@ func (c *catalog) database(name string) *Database {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.databases[name]
+}
+
+// all lists the databases there are.
+func (c *catalog) all() []*Database {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.databases))
 }
 
 // Database is one database: its rows, its change streams, its sessions and open transactions.
