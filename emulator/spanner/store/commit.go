@@ -96,7 +96,7 @@ func (db *Database) commitLocked(t *Txn, req CommitRequest, alone bool) (res Com
 	for i, m := range req.Mutations {
 		ms[i] = stampMutation(m, ts)
 	}
-	if err := eff.applyAll(ms, 0); err != nil {
+	if err := eff.applyAll(ms); err != nil {
 		return res, nil, err
 	}
 	if what := t.overwritten(old, buf); what != "" {

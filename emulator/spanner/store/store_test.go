@@ -388,6 +388,31 @@ func TestInterleaveUniqueAndCascade(t *testing.T) {
 	}
 }
 
+// A commit that writes many rows on both sides of a foreign key, but not what refers, takes no time to speak of.
+func TestManyReferredRows(t *testing.T) {
+	parent, child := newTable(1, "t", ""), newTable(2, "c", "")
+	child.ForeignKeys = []store.ForeignKey{{Name: "fk", Columns: []string{"j"}, RefTable: "t", RefColumns: []string{"k"}}}
+	x := &store.Index{ID: 3, Name: "x", Table: "c", Key: []store.KeyPart{{Column: 1}}, Managed: true}
+	db := open(t, store.Options{}, []*store.Table{parent, child}, x)
+	const rows = 8000
+	up := store.Mutation{Op: store.InsertOrUpdateRow, Table: parent, Columns: []int{0, 3}}
+	down := store.Mutation{Op: store.InsertOrUpdateRow, Table: child, Columns: []int{0, 1}}
+	for k := range int64(rows) {
+		up.Rows = append(up.Rows, store.Row{i(k), i(k)})
+		down.Rows = append(down.Rows, store.Row{i(k), i(k)})
+	}
+	for range 2 {
+		began := time.Now()
+		if _, err := commit(db, up, down); err != nil || time.Since(began) > 15*time.Second {
+			t.Errorf("%d rows took %v, %v", 2*rows, time.Since(began), err)
+		}
+	}
+	gone := store.Mutation{Op: store.DeleteRows, Table: parent, Ranges: []store.Range{store.PointRange(keyOf(parent, 7))}}
+	if _, err := commit(db, gone); code(err) != codes.FailedPrecondition {
+		t.Errorf("a row that is referred to is deleted: %v", err)
+	}
+}
+
 // Versions older than the retention go, and reads there are refused; the newest stay.
 func TestRetention(t *testing.T) {
 	clock := &steppedClock{now: time.Unix(1000, 0)}

@@ -293,15 +293,20 @@ func (t *Txn) apply(ms []Mutation) (broken bool, err error) {
 	if err := t.usable(); err != nil {
 		return false, err
 	}
-	mark, cells := len(t.buf.undo), t.buf.cells
+	// Only this statement may have to be undone, so the log of it goes with it.
+	defer func() {
+		clear(t.buf.undo)
+		t.buf.undo = t.buf.undo[:0]
+	}()
+	cells := t.buf.cells
 	e := effects{buf: &t.buf, view: txnView{t}}
-	if err := e.applyAll(ms, mark); err != nil {
-		t.buf.rollback(mark)
+	if err := e.applyAll(ms); err != nil {
+		t.buf.rollback()
 		t.buf.cells = cells
 		return true, err
 	}
 	if err := t.opts.checkMutations(t.buf.cells); err != nil {
-		t.buf.rollback(mark)
+		t.buf.rollback()
 		t.buf.cells = cells
 		return false, err
 	}
