@@ -63,7 +63,7 @@ func TestCollect(t *testing.T) {
 		b.commit(insert(tableT, rowT(2, "", 1)))
 		b.log.Collect()
 		s := b.log.streams["S"]
-		if len(s.retained) != 2 || len(s.parts) != 2 {
+		if len(s.retained) != 3 || len(s.parts) != 2 { // two rows and an end
 			t.Errorf("%d records in %d partitions within the retention", len(s.retained), len(s.parts))
 		}
 		time.Sleep(DefaultRetention + time.Second)
@@ -126,6 +126,35 @@ func TestReadingAheadOfTheClock(t *testing.T) {
 			t.Errorf("%d rows after %v", len(got), time.Since(began))
 		}
 	})
+}
+
+// Partitions that come and go without a row are bounded as well.
+func TestMaxBytesOfPartitions(t *testing.T) {
+	for _, mode := range []string{"IMMUTABLE_KEY_RANGE", "MUTABLE_KEY_RANGE"} {
+		t.Run(mode, func(t *testing.T) {
+			inBubble(t, Options{MaxBytes: 50_000}, func(t *testing.T, b *bench) {
+				token := b.tokens(b.ddl(all("S", "partition_mode", mode)))[0]
+				for range 300 {
+					r, err := b.log.Split("S", token, 2, nil, 0)
+					if err == nil {
+						r, err = b.log.Merge("S", r.Tokens, 0)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					token = r.Tokens[0]
+					time.Sleep(time.Second)
+					b.log.Collect()
+				}
+				if s := b.log.streams["S"]; s.bytes > 50_000 || len(s.parts) > 51 || len(s.parts) < 10 {
+					t.Errorf("%d bytes, %d partitions", s.bytes, len(s.parts))
+				}
+				if got := b.tokens(time.Now().UnixMicro()); len(got) != 1 || got[0] != token {
+					t.Errorf("alive are %v", got)
+				}
+			})
+		})
+	}
 }
 
 func TestMaxBytes(t *testing.T) {

@@ -32,7 +32,8 @@ type stream struct {
 	// lastCut is the newest redraw, promised the highest heartbeat: a redraw lies above both.
 	lastCut, promised int64
 
-	// retained is one element for each entry of any partition, oldest first, so that expiry looks at nothing else.
+	// retained is one element for each entry of any partition and for each end of one, oldest first, so that expiry looks at
+	// nothing else.
 	retained []retained
 	bytes    int64
 	floor    int64 // newest timestamp of which something was removed
@@ -48,11 +49,15 @@ type staged struct {
 	owner  *partition
 }
 
+// retained is an entry of a partition, or with a nil part a partition that ended.
 type retained struct {
 	at    int64
 	bytes int64
 	part  *partition
 }
+
+// partitionBytes is about what an ended partition without records takes.
+const partitionBytes = 1000
 
 func newStream(l *Log, def *store.ChangeStream, o options, uid uint64) *stream {
 	s := &stream{
@@ -86,7 +91,11 @@ func (s *stream) finish(p *partition, end, limit int64) {
 	s.live[len(s.live)-1] = nil
 	s.live = s.live[:len(s.live)-1]
 	p.live = -1
+	p.sample = nil
 	s.ended = append(s.ended, p)
+	// What is left of it counts as a record of its end does, so that partitions which come and go are bounded too.
+	s.retained = append(s.retained, retained{at: end, bytes: partitionBytes})
+	s.bytes += partitionBytes
 }
 
 // redefine takes over an altered definition; it holds for the commits that follow. The partition mode cannot be altered.
@@ -120,7 +129,7 @@ func (s *stream) expire(now int64) {
 		r := s.retained[n]
 		s.floor = max(s.floor, r.at)
 		horizon = max(horizon, r.at+1) // gone for its size: everything of that commit is unreadable now
-		if p := r.part; len(p.entries) > 0 {
+		if p := r.part; p != nil && len(p.entries) > 0 {
 			p.entries[0] = entry{}
 			p.entries = p.entries[1:]
 			p.base++
