@@ -81,8 +81,7 @@ type Database struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	txns     map[string]*transaction
-	finished map[string]*outcome
-	finOrder []string
+	outcomes outcomes
 	nextID   int64
 }
 
@@ -99,7 +98,7 @@ func (c *catalog) newDatabase(name string, postgres bool, from *Database) (*Data
 	}
 	d := &Database{
 		name: name, clock: c.clock, created: timestamppb.New(c.clock.Now()),
-		sessions: map[string]*session{}, txns: map[string]*transaction{}, finished: map[string]*outcome{},
+		sessions: map[string]*session{}, txns: map[string]*transaction{},
 	}
 	co := c.opts.Changes
 	co.Clock = c.clock

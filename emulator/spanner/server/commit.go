@@ -50,7 +50,7 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 			return nil, err
 		}
 		if ended != nil {
-			return ended.response, ended.err
+			return ended.answer(r)
 		}
 		defer d.release(t)
 		return d.commitOpen(ctx, t, r)
@@ -63,21 +63,20 @@ func (d *Database) commitOpen(ctx context.Context, t *transaction, r *sppb.Commi
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended != nil {
-		return t.ended.response, t.ended.err
+		return t.ended.answer(r)
 	}
 	if again, err := t.checkToken(r); again != nil || err != nil {
 		return again, err
 	}
 	t.setTag(r.GetRequestOptions().GetTransactionTag())
 	res, err := d.commit(ctx, t.txn, slices.Concat(t.parked, r.GetMutations()), t.tag, t.excluded)
-	o := &outcome{}
-	if err != nil {
-		o.err = wire(err)
-	} else {
-		o.response = commitResponse(res, r.GetReturnCommitStats())
+	o := &outcome{result: res, err: wire(err)}
+	if status.Code(err) == codes.Canceled {
+		// Should the client be there again and ask, it has the whole transaction to try again.
+		o.err = abortedError("the transaction was aborted: its commit was cut off while it waited for an older transaction")
 	}
 	d.finish(t, o)
-	return o.response, o.err
+	return o.answer(r)
 }
 
 // commit translates mutations under the newest schema and commits them. Should the schema change meanwhile, a

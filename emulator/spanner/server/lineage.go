@@ -34,24 +34,24 @@ func (l lineage) id(n int64) string {
 	return id + "/" + strconv.FormatInt(l.born, 36) + "/" + strconv.Itoa(l.aborts)
 }
 
-// parseLineage reads an id; what is not one has no lineage.
-func parseLineage(id string) (l lineage) {
+// parseID reads an id: the transaction's number, which is 0 if it is not one, and its lineage.
+func parseID(id string) (number int64, l lineage) {
 	rest, ok := strings.CutPrefix(id, readWritePrefix)
 	if !ok {
-		return l
+		return 0, lineage{}
 	}
 	parts := strings.Split(rest, "/")
-	born, err := strconv.ParseInt(parts[0], 36, 64)
+	number, err := strconv.ParseInt(parts[0], 36, 64)
+	l.born = number
 	if len(parts) == 3 && err == nil {
-		if born, err = strconv.ParseInt(parts[1], 36, 64); err == nil {
+		if l.born, err = strconv.ParseInt(parts[1], 36, 64); err == nil {
 			l.aborts, err = strconv.Atoi(parts[2])
 		}
 	}
-	if err != nil || born <= 0 || l.aborts < 0 || len(parts) != 1 && len(parts) != 3 {
-		return lineage{}
+	if err != nil || number <= 0 || l.born <= 0 || l.aborts < 0 || len(parts) != 1 && len(parts) != 3 {
+		return 0, lineage{}
 	}
-	l.born = born
-	return l
+	return number, l
 }
 
 // again is the lineage of the transaction number n that tries the last one of l again, or of one that tries nothing again.

@@ -32,6 +32,7 @@ func (d *Database) tidy() {
 			delete(d.sessions, name)
 		}
 	}
+	d.outcomes.forget(now)
 	d.mu.Unlock()
 	rollback(over...)
 	d.store.Collect()

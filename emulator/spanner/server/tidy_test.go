@@ -119,6 +119,36 @@ func TestIdleTransactions(t *testing.T) {
 	d.want(codes.Aborted, d.commit(ses, id, row("1")), "a commit after it was idle")
 }
 
+// A commit whose answer was lost is answered alike for a while, however many others there are: to a client it must not seem
+// aborted.
+func TestOutcomesAreRemembered(t *testing.T) {
+	d := newDirect(t)
+	ses, other := d.session(false), d.session(false)
+	done := d.begin(ses, nil)
+	d.want(codes.OK, d.commit(ses, done, row("1")), "a commit")
+	failed := d.begin(ses, nil)
+	d.want(codes.OK, d.commit(other, nil, row("1")), "another commit")
+	d.want(codes.Aborted, d.commit(ses, failed, row("1")), "a commit after it")
+	for range 5000 {
+		d.want(codes.OK, d.commit(other, d.begin(other, nil), row("2")), "one of many")
+	}
+	d.clock.step(outcomeLife)
+	d.srv.Tidy()
+	d.want(codes.OK, d.commit(ses, done, row("1")), "the first commit again")
+	d.want(codes.Aborted, d.commit(ses, failed, row("1")), "the second one again")
+	d.clock.step(time.Second)
+	d.srv.Tidy()
+	if len(d.db.outcomes.order)+len(d.db.outcomes.committed)+len(d.db.outcomes.failed) > 0 {
+		t.Errorf("%d outcomes are remembered for too long", len(d.db.outcomes.order))
+	}
+	for n := range int64(maxOutcomes + 10) {
+		d.db.outcomes.add(n, outcome{}, d.clock.Now())
+	}
+	if n := len(d.db.outcomes.committed); n != maxOutcomes || len(d.db.outcomes.order) != n {
+		t.Errorf("%d outcomes are remembered", n)
+	}
+}
+
 // What clients abandon goes: transactions, sessions and what they have recorded.
 func TestTidy(t *testing.T) {
 	d := newDirect(t)
@@ -142,8 +172,8 @@ func TestTidy(t *testing.T) {
 	d.srv.Tidy()
 	d.clock.step(sessionIdle + time.Second)
 	d.srv.Tidy()
-	if len(d.db.txns) != 1 || len(d.db.sessions) != 3 || len(d.db.finished) > maxFinished {
-		t.Errorf("%d transactions on %d sessions, %d outcomes", len(d.db.txns), len(d.db.sessions), len(d.db.finished))
+	if len(d.db.txns) != 1 || len(d.db.sessions) != 3 {
+		t.Errorf("%d transactions on %d sessions", len(d.db.txns), len(d.db.sessions))
 	}
 	d.want(codes.Aborted, d.read(multiplexed, last), "an abandoned transaction")
 	d.want(codes.OK, d.read(busy, running), "a busy transaction")
@@ -192,13 +222,13 @@ func TestLineage(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", "rw/", "rw/1/2", "rw/1/2/x", "rw/1//1", "rw/0", "rw/-1", "rw/1/-1/1", "rw/1/1/-1", "rw/1/1/1/1", "ro/1", "rw/" + strings.Repeat("z", 99)} {
-		if l := parseLineage(id); l != (lineage{}) {
-			t.Errorf("%q is read as %+v", id, l)
+		if n, l := parseID(id); n != 0 || l != (lineage{}) {
+			t.Errorf("%q is read as %d, %+v", id, n, l)
 		}
 	}
 	for _, l := range []lineage{{born: 5}, {born: 5, aborts: 1}, {born: 1 << 40, aborts: 1000}} {
-		if got := parseLineage(l.id(1 << 41)); l.aborts > 0 && got != l {
-			t.Errorf("%+v is read as %+v", l, got)
+		if n, got := parseID(l.id(1 << 41)); n != 1<<41 || l.aborts > 0 && got != l {
+			t.Errorf("%+v is read as %d, %+v", l, n, got)
 		}
 		if again := l.again(1 << 41); again.born != l.born || again.aborts != l.aborts+1 || again.options(nil).RightOfWay > maxIdle {
 			t.Errorf("%+v goes on as %+v", l, again)

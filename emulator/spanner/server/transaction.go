@@ -27,6 +27,7 @@ const (
 // transaction is one open read-write transaction.
 type transaction struct {
 	id          string
+	number      int64
 	line        lineage
 	session     string
 	multiplexed bool
@@ -56,18 +57,8 @@ type reply struct {
 	err    error
 }
 
-// outcome is how a transaction ended; it is kept a while for clients that ask again.
-type outcome struct {
-	response *sppb.CommitResponse
-	err      error
-}
-
-const (
-	// maxFinished is how many outcomes are kept.
-	maxFinished = 1000
-	// maxIdle is how long a transaction may be idle before it is aborted, as in Spanner.
-	maxIdle = 10 * time.Second
-)
+// maxIdle is how long a transaction may be idle before it is aborted, as in Spanner.
+const maxIdle = 10 * time.Second
 
 // begin opens a read-write transaction, with a request that runs on it. It ends the one that it tries again, and on an
 // ordinary session the one before.
@@ -86,11 +77,11 @@ func (ses *session) open(o *sppb.TransactionOptions, tag string) (t *transaction
 	ses.aborted = lineage{}
 	previous := string(o.GetReadWrite().GetMultiplexedSessionPreviousTransactionId())
 	if ses.proto.GetMultiplexed() {
-		line = parseLineage(previous)
+		_, line = parseID(previous)
 	}
 	line = line.again(d.nextID)
 	t = &transaction{
-		id: line.id(d.nextID), line: line, session: ses.proto.GetName(), multiplexed: ses.proto.GetMultiplexed(),
+		id: line.id(d.nextID), number: d.nextID, line: line, session: ses.proto.GetName(), multiplexed: ses.proto.GetMultiplexed(),
 		tag: tag, excluded: o.GetExcludeTxnFromChangeStreams(), running: 1, txn: d.store.BeginWith(line.options(o)),
 	}
 	d.txns[t.id] = t
@@ -125,14 +116,7 @@ func (d *Database) end(t *transaction, o *outcome) {
 			ses.aborted = t.line
 		}
 	}
-	if d.finished[t.id] == nil {
-		d.finOrder = append(d.finOrder, t.id)
-	}
-	d.finished[t.id] = o
-	if len(d.finOrder) > maxFinished {
-		delete(d.finished, d.finOrder[0])
-		d.finOrder = d.finOrder[1:]
-	}
+	d.outcomes.add(t.number, *o, d.clock.Now())
 }
 
 // forget ends an open transaction whose id its client has never learnt.
@@ -152,10 +136,11 @@ func (d *Database) find(session string, id []byte) (*transaction, *outcome, erro
 	defer d.mu.Unlock()
 	t := d.txns[string(id)]
 	if t == nil {
-		if o := d.finished[string(id)]; o != nil {
+		number, _ := parseID(string(id))
+		if o := d.outcomes.find(number); o != nil {
 			return nil, o, nil
 		}
-		if parseLineage(string(id)).born > 0 {
+		if number > 0 {
 			return nil, nil, abortedError("the transaction is not open any more: it was idle for too long, or has ended")
 		}
 		return nil, nil, errorf(codes.InvalidArgument, "invalid transaction id %.40q", id)
