@@ -15,7 +15,7 @@ func (c *setClock) Now() time.Time { return c.now }
 
 // littered is a database of one table with an index, on a clock that the test moves.
 type littered struct {
-	*testing.T
+	testing.TB
 	clock *setClock
 	db    *Database
 	tab   *Table
@@ -24,9 +24,9 @@ type littered struct {
 
 const littersRetention = 10 * time.Second
 
-func litter(t *testing.T) *littered {
+func litter(t testing.TB) *littered {
 	integer := &Type{Code: Int64}
-	l := &littered{T: t, clock: &setClock{now: time.Unix(1000, 0)}, x: &Index{ID: 2, Name: "x", Table: "t", Key: []KeyPart{{Column: 1}}}}
+	l := &littered{TB: t, clock: &setClock{now: time.Unix(1000, 0)}, x: &Index{ID: 2, Name: "x", Table: "t", Key: []KeyPart{{Column: 1}}}}
 	l.tab = &Table{ID: 1, Name: "t", LastOrdinal: 2, Key: []KeyPart{{Column: 0}}, Columns: []Column{
 		{Name: "k", Type: integer, Ordinal: 1}, {Name: "v", Type: integer, Ordinal: 2},
 	}}
