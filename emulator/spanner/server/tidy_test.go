@@ -129,7 +129,7 @@ func TestOutcomesAreRemembered(t *testing.T) {
 	failed := d.begin(ses, nil)
 	d.want(codes.OK, d.commit(other, nil, row("1")), "another commit")
 	d.want(codes.Aborted, d.commit(ses, failed, row("1")), "a commit after it")
-	for range 5000 {
+	for range 1500 {
 		d.want(codes.OK, d.commit(other, d.begin(other, nil), row("2")), "one of many")
 	}
 	d.clock.step(outcomeLife)
@@ -152,7 +152,7 @@ func TestOutcomesAreRemembered(t *testing.T) {
 // What clients abandon goes: transactions, sessions and what they have recorded.
 func TestTidy(t *testing.T) {
 	d := newDirect(t)
-	const many = 3000
+	const many = 1200
 	multiplexed := d.session(true)
 	var last []byte
 	for range many {
