@@ -24,12 +24,45 @@
 // bubble's: serve with [Options].InMemory, and make clients with [Server.ClientOptions]. The official client works there,
 // with DisableNativeMetrics; close it and the server before the bubble ends.
 //
+// # Transactions
+//
+// Any number of read-write transactions run at the same time, and are serializable in the order of their commit timestamps. They
+// are optimistic: one that has read what another has committed since is ABORTED at its commit, and one that has read nothing never
+// is. None starves: the fourth try, at the latest, has the right of way, and others wait at their commit rather than change what
+// it has read, for a second at most (then two, up to ten). A transaction that nobody has used for ten seconds is aborted; see
+// package store for the rest.
+//
+// # Memory
+//
+// Everything is in memory, and bounded by what was written within the retention: an overwritten row of 100 bytes takes 400 for
+// [Options].VersionRetention, an hour unless said, and as a change record 600 to 730 for each stream's retention_period, a week
+// unless said. Lower the first, and set [Options].StreamBytes, where much is written for long. What has expired goes with the
+// commits that follow, or within a minute by the clock.
+//
 // # Speed
+//
+// Beside Google's emulator 1.5.28 in one run on two quiet cores, rows of 100 bytes watched by one change stream, through the
+// official client with eight goroutines on one client; "store" is ours without gRPC:
+//
+//	one-row commits/s                ours    Google's
+//	store                          68,841                31 times
+//	client, at least once          10,273       2,247     4.6
+//	client, Apply                   5,891           -     2.6 of its at least once: it cannot serve these
+//
+//	rows/s in 1,000-row commits
+//	store                         260,553       5,434    48
+//
+// Redo it with
+//
+//	go test ./emulator/spanner -run '^$' -bench Commits -benchtime 2s
+//
+// What is left is gRPC and the client. Of all CPU samples of -bench OneRowCommits/embedded/apply -benchtime 20000x -cpuprofile
+// the client library takes 28 %, the gRPC server 18 %, the HTTP/2 writers 13.5 %, garbage collection 13 %, system calls 11 %, and
+// the Commit handler 9.7 %: the store's commit 7.5 %, with 0.8 % for the change stream.
 //
 // Through gRPC, on two busy cores with the receiver on them too, one partition gives 145,000 changes/s of 100-byte rows written a
 // hundred to a commit, and twenty thousand of them in 200 messages (BenchmarkServeChanges); changestream reads ten thousand partitions
-// of one stream at once. Package changes has the figures of the change streams alone, and BenchmarkOneRowCommits and
-// BenchmarkThousandRowCommits compare commits with Google's emulator.
+// of one stream at once. Package changes has the figures of the change streams alone.
 //
 // CLIENT_TESTS.md beside this file lists the official client's integration tests, what becomes of each here, and why.
 //

@@ -55,8 +55,13 @@ type Server struct {
 	grpc   *grpc.Server
 
 	close  sync.Once
+	closed chan struct{}
+	tidier sync.WaitGroup
 	served chan error
 }
+
+// tidyEvery is how often, by the server's clock, the memory of what has expired is given back.
+const tidyEvery = time.Minute
 
 // memoryBytes is how much an in-memory connection holds in each direction.
 const memoryBytes = 1 << 20
@@ -74,7 +79,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if clock == nil {
 		clock = changes.SystemClock{}
 	}
-	s := &Server{faults: faults, served: make(chan error, 1)}
+	s := &Server{faults: faults, closed: make(chan struct{}), served: make(chan error, 1)}
 	var lis net.Listener
 	if o.InMemory {
 		s.memory = bufconn.Listen(memoryBytes)
@@ -96,6 +101,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	})
 	s.grpc = grpc.NewServer(slices.Concat(server.GRPCOptions(o.MaxConcurrentStreams), server.Recover(), s.srv.Interceptors(), o.GRPC)...)
 	s.srv.Register(s.grpc)
+	s.tidier.Go(func() { s.tidy(clock) })
 	stop := context.AfterFunc(ctx, s.shutdown)
 	go func() {
 		err := s.grpc.Serve(lis)
@@ -145,8 +151,27 @@ func (s *Server) Addr() string { return s.addr }
 // deletion policies out.
 func (s *Server) Database(name string) *server.Database { return s.srv.Database(name) }
 
+// tidy gives memory back by the clock, until the server closes.
+func (s *Server) tidy(clock changes.Clock) {
+	newTimer := clock.NewTimer
+	if c, ok := clock.(*StepClock); ok {
+		newTimer = func(d time.Duration) (<-chan time.Time, func()) { return c.newTimer(d, true) }
+	}
+	for {
+		fired, stop := newTimer(tidyEvery)
+		select {
+		case <-fired:
+			s.srv.Tidy()
+		case <-s.closed:
+			stop()
+			return
+		}
+	}
+}
+
 func (s *Server) shutdown() {
 	s.close.Do(func() {
+		close(s.closed)
 		s.srv.Close()
 		s.grpc.Stop()
 	})
@@ -157,6 +182,7 @@ func (s *Server) shutdown() {
 func (s *Server) Close() error {
 	s.shutdown()
 	err := <-s.served
+	s.tidier.Wait()
 	s.served <- nil
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil

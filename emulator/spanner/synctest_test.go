@@ -9,6 +9,7 @@ import (
 	cloudspanner "cloud.google.com/go/spanner"
 
 	"github.com/spanledger/spanledger/emulator/spanner"
+	"github.com/spanledger/spanledger/emulator/spanner/changes"
 )
 
 // Inside a bubble nobody waits: an hour of heartbeats, and ten days until records expire, pass at once.
@@ -41,4 +42,49 @@ func TestInASynctestBubble(t *testing.T) {
 			t.Errorf("after ten days: %v", err)
 		}
 	})
+}
+
+// Records go by the server's clock, though nobody commits or reads: a stepped one too, whose tests do not see the timer for it.
+func TestExpiredRecordsGoByTheClock(t *testing.T) {
+	const week = changes.DefaultRetention
+	// ended reports whether the partition that ended is gone, as it is when its last record is.
+	ended := func(w *world) bool {
+		ps, err := w.srv.Database(dbName).Log().Partitions("s")
+		if err != nil {
+			w.Fatal(err)
+		}
+		return len(ps) == 1
+	}
+	record := func(w *world) {
+		token := w.tokens(w.now())[0]
+		w.apply(insertT(1, "x"))
+		if _, err := w.srv.Database(dbName).Log().Move("s", token, 0); err != nil {
+			w.Fatal(err)
+		}
+		if ended(w) {
+			w.Error("the records are gone too soon")
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, spanner.Options{InMemory: true}, tableT, streamT)
+		record(w)
+		time.Sleep(week)
+		if ended(w) {
+			t.Error("the records are gone within the retention")
+		}
+		time.Sleep(2 * time.Minute)
+		if !ended(w) {
+			t.Error("the records are kept beyond the retention")
+		}
+	})
+	clock := spanner.NewStepClock(time.Unix(2_000_000_000, 0))
+	w := start(t, spanner.Options{Clock: clock}, tableT, streamT)
+	record(w)
+	clock.Step(week + time.Second)
+	for !ended(w) && w.ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if !ended(w) {
+		t.Error("the records are kept though the clock is beyond the retention")
+	}
 }

@@ -25,6 +25,8 @@
 //   - Within one query rows come in timestamp order, each once; a query with [Query.Resume] goes on exactly after the
 //     record the position came with.
 //   - A heartbeat at T follows every row at or below T of its partition, and never shares a timestamp with another row.
+//   - What retention, or Options.MaxBytes, has removed is out of bounds for good, whatever becomes of the clock or of
+//     retention_period. It goes with the commits and reads that follow, or by [Log.Collect].
 //   - Every redraw lies above all commits observed and all heartbeats sent, so no promise is taken back.
 //   - The work of Observe grows with the changes of the commit and the logarithm of the number of partitions only. A
 //     partition without a reader costs no goroutine and no timer.

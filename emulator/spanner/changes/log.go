@@ -161,6 +161,17 @@ func (l *Log) Observe(c *store.Commit) {
 	}
 }
 
+// Collect removes the records that their streams' retention has passed. Commits and readers do so too: Collect is for
+// streams that have neither.
+func (l *Log) Collect() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Now().UnixMicro()
+	for _, s := range l.streams {
+		s.expire(now)
+	}
+}
+
 // safeTime asks for SafeTime. The caller must not hold mu, and takes the larger of it and last once it does: commits
 // arrive in order, so an observed one proves its own timestamp even where SafeTime still lags.
 func (l *Log) safeTime() int64 {

@@ -60,7 +60,9 @@ func (l *Log) Query(ctx context.Context, q Query, send func(Record) error) error
 	l.mu.Lock()
 	s, err := l.stream(q.Stream)
 	if err == nil {
-		err = s.validate(q, l.clock.Now(), q.Resume != "")
+		// A clock that has gone back makes no start too early that was right before.
+		now := time.UnixMicro(max(l.clock.Now().UnixMicro(), l.last))
+		err = s.validate(q, now, q.Resume != "")
 	}
 	if err != nil {
 		l.mu.Unlock()

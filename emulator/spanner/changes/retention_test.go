@@ -52,6 +52,111 @@ func TestRetentionLoweredWhileReading(t *testing.T) {
 	})
 }
 
+// Records go by the clock alone, without commits or readers.
+func TestCollect(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, b *bench) {
+		at := b.ddl(all("S"))
+		b.commit(insert(tableT, rowT(1, "", 1)))
+		if _, err := b.log.Move("S", b.tokens(at)[0], 0); err != nil {
+			t.Fatal(err)
+		}
+		b.commit(insert(tableT, rowT(2, "", 1)))
+		b.log.Collect()
+		s := b.log.streams["S"]
+		if len(s.retained) != 3 || len(s.parts) != 2 { // two rows and an end
+			t.Errorf("%d records in %d partitions within the retention", len(s.retained), len(s.parts))
+		}
+		time.Sleep(DefaultRetention + time.Second)
+		b.log.Collect()
+		if s.retained != nil || len(s.parts) != 1 || s.live[0].entries != nil {
+			t.Errorf("%d records in %d partitions after it", len(s.retained), len(s.parts))
+		}
+	})
+}
+
+// skewed is the bubble's clock, and some more.
+type skewed struct {
+	SystemClock
+	by *time.Duration
+}
+
+func (c skewed) Now() time.Time { return c.SystemClock.Now().Add(*c.by) }
+
+// What is gone is out of bounds for good: a query there would miss it without a word.
+func TestRemovedRecordsStayOutOfBounds(t *testing.T) {
+	var by time.Duration
+	for name, back := range map[string]func(*bench){
+		"clock": func(*bench) { by = -DefaultRetention },
+		"ALTER": func(b *bench) { b.ddl(all("S", "retention_period", "30d")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			by = 0
+			inBubble(t, Options{Clock: skewed{by: &by}}, func(t *testing.T, b *bench) {
+				at := b.ddl(all("S"))
+				first := b.tokens(at)[0]
+				row := b.commit(insert(tableT, rowT(1, "", 1)))
+				time.Sleep(time.Hour)
+				moved, err := b.log.Move("S", first, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(DefaultRetention + time.Second)
+				b.log.Collect()
+				back(b)
+				for _, q := range []Query{query(row, row, ""), query(moved.At-1, moved.At, ""), query(row, row, first)} {
+					_, err := b.tryRead(q)
+					wantCode(t, err, codes.OutOfRange)
+				}
+				if got := b.tokens(moved.At + 1); len(got) != 1 || got[0] != moved.Tokens[0] {
+					t.Errorf("behind what is gone there are %v", got)
+				}
+			})
+		})
+	}
+}
+
+// Commits lie ahead of a clock that has gone back, and can be read all the same.
+func TestReadingAheadOfTheClock(t *testing.T) {
+	by := -time.Hour
+	inBubble(t, Options{Clock: skewed{by: &by}}, func(t *testing.T, b *bench) {
+		at := b.ddl(all("S"))
+		row := b.commit(insert(tableT, rowT(1, "", 1)))
+		began := time.Now()
+		if got := b.data(row, row, b.tokens(at)[0]); len(got) != 1 || time.Since(began) > time.Second {
+			t.Errorf("%d rows after %v", len(got), time.Since(began))
+		}
+	})
+}
+
+// Partitions that come and go without a row are bounded as well.
+func TestMaxBytesOfPartitions(t *testing.T) {
+	for _, mode := range []string{"IMMUTABLE_KEY_RANGE", "MUTABLE_KEY_RANGE"} {
+		t.Run(mode, func(t *testing.T) {
+			inBubble(t, Options{MaxBytes: 50_000}, func(t *testing.T, b *bench) {
+				token := b.tokens(b.ddl(all("S", "partition_mode", mode)))[0]
+				for range 300 {
+					r, err := b.log.Split("S", token, 2, nil, 0)
+					if err == nil {
+						r, err = b.log.Merge("S", r.Tokens, 0)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					token = r.Tokens[0]
+					time.Sleep(time.Second)
+					b.log.Collect()
+				}
+				if s := b.log.streams["S"]; s.bytes > 50_000 || len(s.parts) > 51 || len(s.parts) < 10 {
+					t.Errorf("%d bytes, %d partitions", s.bytes, len(s.parts))
+				}
+				if got := b.tokens(time.Now().UnixMicro()); len(got) != 1 || got[0] != token {
+					t.Errorf("alive are %v", got)
+				}
+			})
+		})
+	}
+}
+
 func TestMaxBytes(t *testing.T) {
 	inBubble(t, Options{MaxBytes: 10_000}, func(t *testing.T, b *bench) {
 		at := b.ddl(all("S"))

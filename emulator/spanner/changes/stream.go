@@ -32,10 +32,11 @@ type stream struct {
 	// lastCut is the newest redraw, promised the highest heartbeat: a redraw lies above both.
 	lastCut, promised int64
 
-	// retained is one element for each entry of any partition, oldest first, so that expiry looks at nothing else.
+	// retained is one element for each entry of any partition and for each end of one, oldest first, so that expiry looks at
+	// nothing else.
 	retained []retained
 	bytes    int64
-	floor    int64 // newest timestamp removed for Options.MaxBytes
+	floor    int64 // newest timestamp of which something was removed
 
 	dropped bool
 	wake    chan struct{} // closed when the stream is dropped or its retention changes; then a new one
@@ -48,11 +49,15 @@ type staged struct {
 	owner  *partition
 }
 
+// retained is an entry of a partition, or with a nil part a partition that ended.
 type retained struct {
 	at    int64
 	bytes int64
 	part  *partition
 }
+
+// partitionBytes is about what an ended partition without records takes.
+const partitionBytes = 1000
 
 func newStream(l *Log, def *store.ChangeStream, o options, uid uint64) *stream {
 	s := &stream{
@@ -86,7 +91,11 @@ func (s *stream) finish(p *partition, end, limit int64) {
 	s.live[len(s.live)-1] = nil
 	s.live = s.live[:len(s.live)-1]
 	p.live = -1
+	p.sample = nil
 	s.ended = append(s.ended, p)
+	// What is left of it counts as a record of its end does, so that partitions which come and go are bounded too.
+	s.retained = append(s.retained, retained{at: end, bytes: partitionBytes})
+	s.bytes += partitionBytes
 }
 
 // redefine takes over an altered definition; it holds for the commits that follow. The partition mode cannot be altered.
@@ -111,17 +120,16 @@ func (s *stream) earliest(now int64) int64 {
 	return max(s.created, now-s.opts.retention.Microseconds(), s.floor+1)
 }
 
-// expire removes the rows that no query may ask for any more.
+// expire removes the rows that no query may ask for any more, and those beyond Options.MaxBytes. What is gone stays out of
+// bounds, though the clock should go back or retention_period grow: a query there would miss it without a word.
 func (s *stream) expire(now int64) {
 	horizon := s.earliest(now)
 	n := 0
 	for n < len(s.retained) && (s.retained[n].at < horizon || s.log.opts.MaxBytes > 0 && s.bytes > s.log.opts.MaxBytes) {
 		r := s.retained[n]
-		if r.at >= horizon { // gone for its size: everything of that commit is unreadable now
-			s.floor = r.at
-			horizon = r.at + 1
-		}
-		if p := r.part; len(p.entries) > 0 {
+		s.floor = max(s.floor, r.at)
+		horizon = max(horizon, r.at+1) // gone for its size: everything of that commit is unreadable now
+		if p := r.part; p != nil && len(p.entries) > 0 {
 			p.entries[0] = entry{}
 			p.entries = p.entries[1:]
 			p.base++
@@ -133,9 +141,12 @@ func (s *stream) expire(now int64) {
 		s.retained[n] = retained{}
 		n++
 	}
-	s.retained = s.retained[n:]
+	if s.retained = s.retained[n:]; len(s.retained) == 0 {
+		s.retained = nil
+	}
 	n = 0
 	for n < len(s.ended) && s.ended[n].end < horizon && s.ended[n].limit <= horizon {
+		s.floor = max(s.floor, s.ended[n].end, s.ended[n].limit-1)
 		delete(s.parts, s.ended[n].token)
 		s.ended[n] = nil
 		n++

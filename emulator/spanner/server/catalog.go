@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -62,6 +63,13 @@ func (c *catalog) database(name string) *Database {
 	return c.databases[name]
 }
 
+// all lists the databases there are.
+func (c *catalog) all() []*Database {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.databases))
+}
+
 // Database is one database: its rows, its change streams, its sessions and open transactions.
 type Database struct {
 	name    string
@@ -73,8 +81,7 @@ type Database struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	txns     map[string]*transaction
-	finished map[string]*outcome
-	finOrder []string
+	outcomes outcomes
 	nextID   int64
 }
 
@@ -91,7 +98,7 @@ func (c *catalog) newDatabase(name string, postgres bool, from *Database) (*Data
 	}
 	d := &Database{
 		name: name, clock: c.clock, created: timestamppb.New(c.clock.Now()),
-		sessions: map[string]*session{}, txns: map[string]*transaction{}, finished: map[string]*outcome{},
+		sessions: map[string]*session{}, txns: map[string]*transaction{},
 	}
 	co := c.opts.Changes
 	co.Clock = c.clock

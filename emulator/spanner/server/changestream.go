@@ -57,6 +57,7 @@ func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.Ex
 		Stream: q.Stream, Start: q.Start, End: q.End, Token: q.Token, HeartbeatMillis: q.HeartbeatMillis,
 		ReadOptions: q.ReadOptions, Resume: resume,
 	}
+	defer ses.stream()()
 	f := d.strikeStream(ctx, a.s, &query)
 	if query.Token == nil {
 		f.whole()

@@ -35,7 +35,7 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 		if err := checkReadWrite(o); err != nil {
 			return nil, err
 		}
-		res, err := d.commit(d.store.Begin(), r.GetMutations(), r.GetRequestOptions().GetTransactionTag(), o.GetExcludeTxnFromChangeStreams())
+		res, err := d.commit(ctx, d.store.Begin(), r.GetMutations(), r.GetRequestOptions().GetTransactionTag(), o.GetExcludeTxnFromChangeStreams())
 		if err != nil {
 			return nil, wire(err)
 		}
@@ -45,45 +45,45 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 		if strings.HasPrefix(id, readOnlyPrefix) || strings.HasPrefix(id, partitionedPrefix) {
 			return nil, errorf(codes.FailedPrecondition, "Cannot commit or rollback a read-only or partitioned-dml transaction.")
 		}
-		t, ended, err := d.open(r.GetSession(), x.TransactionId)
+		t, ended, err := d.find(r.GetSession(), x.TransactionId)
 		if err != nil {
 			return nil, err
 		}
 		if ended != nil {
-			return ended.response, ended.err
+			return ended.answer(r)
 		}
-		return d.commitOpen(t, r)
+		defer d.release(t)
+		return d.commitOpen(ctx, t, r)
 	}
 	return nil, errorf(codes.InvalidArgument, "the commit names no transaction")
 }
 
 // commitOpen commits an open transaction and remembers the outcome for a client that lost the answer.
-func (d *Database) commitOpen(t *transaction, r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
+func (d *Database) commitOpen(ctx context.Context, t *transaction, r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended != nil {
-		return t.ended.response, t.ended.err
+		return t.ended.answer(r)
 	}
 	if again, err := t.checkToken(r); again != nil || err != nil {
 		return again, err
 	}
 	t.setTag(r.GetRequestOptions().GetTransactionTag())
-	res, err := d.commit(t.txn, slices.Concat(t.parked, r.GetMutations()), t.tag, t.excluded)
-	o := &outcome{}
-	if err != nil {
-		o.err = wire(err)
-	} else {
-		o.response = commitResponse(res, r.GetReturnCommitStats())
+	res, err := d.commit(ctx, t.txn, slices.Concat(t.parked, r.GetMutations()), t.tag, t.excluded)
+	o := &outcome{result: res, err: wire(err)}
+	if status.Code(err) == codes.Canceled {
+		// Should the client be there again and ask, it has the whole transaction to try again.
+		o.err = abortedError("the transaction was aborted: its commit was cut off while it waited for an older transaction")
 	}
 	d.finish(t, o)
-	return o.response, o.err
+	return o.answer(r)
 }
 
 // commit translates mutations under the newest schema and commits them. Should the schema change meanwhile, a
 // transaction that has read nothing starts anew: its client has nothing to redo.
-func (d *Database) commit(t *store.Txn, ms []*sppb.Mutation, tag string, excluded bool) (store.CommitResult, error) {
+func (d *Database) commit(ctx context.Context, t *store.Txn, ms []*sppb.Mutation, tag string, excluded bool) (store.CommitResult, error) {
 	for {
-		req := store.CommitRequest{Tag: tag, Excluded: excluded, Schema: d.store.Schema()}
+		req := store.CommitRequest{Tag: tag, Excluded: excluded, Schema: d.store.Schema(), Cancel: ctx.Done()}
 		var err error
 		if req.Mutations, err = mutations(req.Schema, ms); err != nil {
 			t.Rollback()
@@ -117,7 +117,7 @@ func (a *dataService) BatchWrite(r *sppb.BatchWriteRequest, stream sppb.Spanner_
 			return wire(err)
 		}
 		out := &sppb.BatchWriteResponse{Indexes: []int32{int32(i)}}
-		res, err := d.commit(d.store.Begin(), g.GetMutations(), r.GetRequestOptions().GetTransactionTag(), r.GetExcludeTxnFromChangeStreams())
+		res, err := d.commit(stream.Context(), d.store.Begin(), g.GetMutations(), r.GetRequestOptions().GetTransactionTag(), r.GetExcludeTxnFromChangeStreams())
 		out.Status = status.Convert(wire(err)).Proto()
 		if err == nil {
 			out.CommitTimestamp = micros(res.Timestamp)

@@ -43,6 +43,7 @@ func (a *dataService) dml(ctx context.Context, ses *session, r *sppb.ExecuteSqlR
 	if err != nil {
 		return nil, err
 	}
+	defer src.release(ses.db)
 	out, err := src.dml(ctx, ses.db, r, st)
 	if err != nil {
 		src.fail(ses.db)
@@ -147,6 +148,7 @@ func (a *dataService) ExecuteBatchDml(ctx context.Context, r *sppb.ExecuteBatchD
 	if err != nil {
 		return nil, err
 	}
+	defer src.release(ses.db)
 	if src.txn == nil {
 		return nil, errorf(codes.InvalidArgument, "DML statements can only be executed in a read-write transaction")
 	}

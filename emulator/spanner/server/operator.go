@@ -109,22 +109,23 @@ func (d *Database) DeleteExpired() (rows int, err error) {
 }
 
 func (d *Database) deleteExpired(name string) (rows int, err error) {
-	for {
-		rows, err = d.tryDeleteExpired(name)
-		var se *store.Error
-		if errors.As(err, &se) && se.Code == codes.Aborted { // somebody wrote the table meanwhile
-			continue
-		}
-		return rows, wire(err)
+	_, err = d.store.Alone(store.TxnOptions{}, func(txn *store.Txn) (store.CommitRequest, error) {
+		rows, err = deleteExpired(txn, name, d.store.Now())
+		return store.CommitRequest{System: true, Tag: changes.TTLTag}, err
+	})
+	if errors.Is(err, errNothing) {
+		return 0, nil
 	}
+	return rows, wire(err)
 }
 
-func (d *Database) tryDeleteExpired(name string) (rows int, err error) {
-	txn := d.store.Begin()
-	defer txn.Rollback()
+// errNothing takes back a transaction that has nothing to do.
+var errNothing = errors.New("no row has expired")
+
+func deleteExpired(txn *store.Txn, name string, now time.Time) (rows int, err error) {
 	t := txn.Schema().Table(name)
 	if t == nil || t.RowDeletion == "" {
-		return 0, nil
+		return 0, errNothing
 	}
 	m := rowDeletion.FindStringSubmatch(t.RowDeletion)
 	if m == nil {
@@ -135,7 +136,7 @@ func (d *Database) tryDeleteExpired(name string) (rows int, err error) {
 	if err != nil || column < 0 {
 		return 0, errorf(codes.Internal, "the row deletion policy %s of table %s cannot be read", t.RowDeletion, name)
 	}
-	limit := store.MicrosValue(d.store.Now().UnixMicro() - min(days, 100*365)*24*time.Hour.Microseconds())
+	limit := store.MicrosValue(now.UnixMicro() - min(days, 100*365)*24*time.Hour.Microseconds())
 	var old []store.Row
 	if err := txn.Scan(t, store.Range{}, func(_ store.Key, r store.Row) bool {
 		if v := r[column]; v.Valid && store.Compare(t.Columns[column].Type, v, limit) <= 0 {
@@ -158,8 +159,7 @@ func (d *Database) tryDeleteExpired(name string) (rows int, err error) {
 		rows++
 	}
 	if rows == 0 {
-		return 0, nil
+		return 0, errNothing
 	}
-	_, err = txn.Commit(store.CommitRequest{System: true, Tag: changes.TTLTag})
-	return rows, err
+	return rows, nil
 }

@@ -106,6 +106,7 @@ func (a *dataService) partition(ctx context.Context, session string, sel *sppb.T
 	if err != nil {
 		return nil, err
 	}
+	defer src.release(ses.db)
 	if src.snapshot == nil {
 		src.fail(ses.db)
 		return nil, errorf(codes.InvalidArgument, "partitions need a read-only transaction")

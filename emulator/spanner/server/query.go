@@ -133,6 +133,7 @@ func (a *dataService) query(ctx context.Context, ses *session, r *sppb.ExecuteSq
 	if err != nil {
 		return err
 	}
+	defer src.release(ses.db)
 	if err = src.query(ctx, r, st, frames{send: send, pos: pos, skip: pos.rows, part: part}); err != nil {
 		src.fail(ses.db)
 	}

@@ -165,6 +165,7 @@ func (a *dataService) read(ctx context.Context, r *sppb.ReadRequest, send func(*
 	if err != nil {
 		return err
 	}
+	defer src.release(ses.db)
 	if err = src.read(ctx, r, frames{send: send, pos: pos, skip: pos.rows, part: part}); err != nil {
 		src.fail(ses.db)
 	}

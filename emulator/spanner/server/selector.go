@@ -33,6 +33,13 @@ func (s *source) fail(d *Database) {
 	}
 }
 
+// release counts the request off the source's transaction, if it has one.
+func (s *source) release(d *Database) {
+	if s.txn != nil {
+		d.release(s.txn)
+	}
+}
+
 // admit refuses what the source's read-write transaction, if it is one, takes no more; else it returns the precommit
 // token for the answer, which is nil for sources that need none.
 func (s *source) admit(last bool) (*sppb.MultiplexedSessionPrecommitToken, error) {
@@ -137,7 +144,7 @@ func (ses *session) existing(id []byte, tag string) (*source, error) {
 	if ex, ok := strings.CutPrefix(text, partitionedPrefix); ok {
 		return &source{partitioned: true, excluded: ex == "true"}, nil
 	}
-	t, ended, err := d.open(ses.proto.GetName(), id)
+	t, ended, err := d.find(ses.proto.GetName(), id)
 	switch {
 	case err != nil:
 		return nil, err
@@ -267,9 +274,13 @@ func (d *Database) readOnly(ctx context.Context, o *sppb.TransactionOptions, ro 
 	return src, nil
 }
 
-// await waits until the clock has reached a read timestamp in the future.
+// await waits until a read timestamp in the future has come. Where the clock stands, or has gone back, commits lie ahead of
+// it: what they have reached needs no wait.
 func (d *Database) await(ctx context.Context, us int64) error {
 	for {
+		if us <= d.store.SafeTime() {
+			return nil
+		}
 		wait := time.UnixMicro(us).Sub(d.clock.Now())
 		if wait <= 0 {
 			return nil

@@ -26,8 +26,11 @@ type session struct {
 	db    *Database
 	proto *sppb.Session // never changed
 	used  time.Time     // under Database.mu
-	// latest is an ordinary session's last read-write transaction; under Database.mu.
-	latest *transaction
+	// streams is how many change-stream queries run; latest is an ordinary session's open read-write transaction, aborted
+	// the lineage of its last one, if that was aborted. All under Database.mu.
+	streams int
+	latest  *transaction
+	aborted lineage
 }
 
 func micros(us int64) *timestamppb.Timestamp { return timestamppb.New(time.UnixMicro(us)) }
@@ -54,7 +57,12 @@ func (ses *session) describe() *sppb.Session {
 }
 
 // session finds a session by name.
-func (s *Server) session(name string) (*session, error) {
+func (s *Server) session(name string) (*session, error) { return s.lookup(name, false) }
+
+// using finds the session that a request works on.
+func (s *Server) using(name string) (*session, error) { return s.lookup(name, true) }
+
+func (s *Server) lookup(name string, use bool) (*session, error) {
 	m := sessionName.FindStringSubmatch(name)
 	if m == nil {
 		return nil, errorf(codes.InvalidArgument, "invalid session name %q", name)
@@ -63,23 +71,29 @@ func (s *Server) session(name string) (*session, error) {
 	if d == nil {
 		return nil, missingDatabase(m[1])
 	}
+	now := d.clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ses := d.sessions[name]; ses != nil {
-		return ses, nil
+	ses := d.sessions[name]
+	if ses == nil || ses.expired(now) {
+		return nil, missingSession(name)
 	}
-	return nil, missingSession(name)
+	if use {
+		ses.used = now
+	}
+	return ses, nil
 }
 
-// using finds the session that a request works on.
-func (s *Server) using(name string) (*session, error) {
-	ses, err := s.session(name)
-	if err == nil {
+// stream counts a change-stream query in, whose session is not idle while it runs, until the function returned is called.
+func (ses *session) stream() (end func()) {
+	count := func(by int) {
 		ses.db.mu.Lock()
+		defer ses.db.mu.Unlock()
+		ses.streams += by
 		ses.used = ses.db.clock.Now()
-		ses.db.mu.Unlock()
 	}
-	return ses, err
+	count(1)
+	return func() { count(-1) }
 }
 
 func (a *dataService) CreateSession(_ context.Context, r *sppb.CreateSessionRequest) (*sppb.Session, error) {
@@ -157,10 +171,14 @@ func (a *dataService) DeleteSession(_ context.Context, r *sppb.DeleteSessionRequ
 	}
 	d := ses.db
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	delete(d.sessions, r.GetName())
-	if t := ses.latest; t != nil {
+	t := ses.latest
+	if t != nil {
 		delete(d.txns, t.id)
+	}
+	d.mu.Unlock()
+	if t != nil {
+		rollback(t)
 	}
 	return &emptypb.Empty{}, nil
 }

@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"context"
 	"math"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -28,11 +27,16 @@ const (
 // transaction is one open read-write transaction.
 type transaction struct {
 	id          string
+	number      int64
+	line        lineage
 	session     string
 	multiplexed bool
 	excluded    bool
 	txn         *store.Txn
-	used        time.Time // under Database.mu
+
+	// used is when the last request ended, running how many there are; under Database.mu.
+	used    time.Time
+	running int
 
 	// mu serializes the statements and the commit.
 	mu      sync.Mutex
@@ -53,59 +57,66 @@ type reply struct {
 	err    error
 }
 
-// outcome is how a transaction ended; it is kept a while for clients that ask again.
-type outcome struct {
-	response *sppb.CommitResponse
-	err      error
+// maxIdle is how long a transaction may be idle before it is aborted, as in Spanner.
+const maxIdle = 10 * time.Second
+
+// begin opens a read-write transaction, with a request that runs on it. It ends the one that it tries again, and on an
+// ordinary session the one before.
+func (ses *session) begin(o *sppb.TransactionOptions, tag string) *transaction {
+	t, over := ses.open(o, tag)
+	rollback(over...)
+	return t
 }
 
-const (
-	// maxFinished is how many outcomes are kept.
-	maxFinished = 1000
-	// maxIdle is how long an idle transaction is kept once there are manyOpen others; Spanner aborts idle ones too.
-	maxIdle  = time.Minute
-	manyOpen = 1000
-)
-
-// begin opens a read-write transaction. On an ordinary session it takes the place of the one before.
-func (ses *session) begin(o *sppb.TransactionOptions, tag string) *transaction {
+func (ses *session) open(o *sppb.TransactionOptions, tag string) (t *transaction, over []*transaction) {
 	d := ses.db
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := d.clock.Now()
-	if len(d.txns) > manyOpen {
-		for id, t := range d.txns {
-			if now.Sub(t.used) > maxIdle {
-				delete(d.txns, id)
-			}
-		}
-	}
 	d.nextID++
-	t := &transaction{
-		id: readWritePrefix + strconv.FormatInt(d.nextID, 36), session: ses.proto.GetName(), multiplexed: ses.proto.GetMultiplexed(),
-		tag: tag, excluded: o.GetExcludeTxnFromChangeStreams(), used: now,
-		txn: d.store.BeginWith(store.TxnOptions{RepeatableRead: o.GetIsolationLevel() == sppb.TransactionOptions_REPEATABLE_READ}),
+	line := ses.aborted
+	ses.aborted = lineage{}
+	previous := string(o.GetReadWrite().GetMultiplexedSessionPreviousTransactionId())
+	if ses.proto.GetMultiplexed() {
+		_, line = parseID(previous)
+	}
+	line = line.again(d.nextID)
+	t = &transaction{
+		id: line.id(d.nextID), number: d.nextID, line: line, session: ses.proto.GetName(), multiplexed: ses.proto.GetMultiplexed(),
+		tag: tag, excluded: o.GetExcludeTxnFromChangeStreams(), running: 1, txn: d.store.BeginWith(line.options(o)),
 	}
 	d.txns[t.id] = t
 	if t.multiplexed {
-		return t
+		if before := d.txns[previous]; before != nil && before.session == t.session {
+			d.end(before, &outcome{err: abortedError("the transaction was aborted: another tries it again")})
+			over = append(over, before)
+		}
+		return t, over
 	}
-	if before := ses.latest; before != nil && d.txns[before.id] != nil {
+	if before := ses.latest; before != nil {
 		d.end(before, &outcome{err: errorf(codes.FailedPrecondition, "This transaction has been invalidated by a later transaction in the same session.")})
+		over = append(over, before)
 	}
 	ses.latest = t
-	return t
+	return t, over
+}
+
+// rollback takes back transactions that have ended. It may wait for their requests, so no lock may be held.
+func rollback(over ...*transaction) {
+	for _, t := range over {
+		t.txn.Rollback()
+	}
 }
 
 // end forgets an open transaction and remembers how it ended. The caller holds d.mu.
 func (d *Database) end(t *transaction, o *outcome) {
 	delete(d.txns, t.id)
-	d.finished[t.id] = o
-	d.finOrder = append(d.finOrder, t.id)
-	if len(d.finOrder) > maxFinished {
-		delete(d.finished, d.finOrder[0])
-		d.finOrder = d.finOrder[1:]
+	if ses := d.sessions[t.session]; ses != nil && ses.latest == t {
+		ses.latest = nil
+		if status.Code(o.err) == codes.Aborted {
+			ses.aborted = t.line
+		}
 	}
+	d.outcomes.add(t.number, *o, d.clock.Now())
 }
 
 // forget ends an open transaction whose id its client has never learnt.
@@ -114,18 +125,22 @@ func (d *Database) forget(t *transaction) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.txns, t.id)
+	if ses := d.sessions[t.session]; ses != nil && ses.latest == t {
+		ses.latest = nil
+	}
 }
 
-// open finds an open read-write transaction, or the outcome of one that ended lately.
-func (d *Database) open(session string, id []byte) (*transaction, *outcome, error) {
+// find finds an open read-write transaction, for a request that then runs on it, or the outcome of one that ended lately.
+func (d *Database) find(session string, id []byte) (*transaction, *outcome, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t := d.txns[string(id)]
 	if t == nil {
-		if o := d.finished[string(id)]; o != nil {
+		number, _ := parseID(string(id))
+		if o := d.outcomes.find(number); o != nil {
 			return nil, o, nil
 		}
-		if strings.HasPrefix(string(id), readWritePrefix) {
+		if number > 0 {
 			return nil, nil, abortedError("the transaction is not open any more: it was idle for too long, or has ended")
 		}
 		return nil, nil, errorf(codes.InvalidArgument, "invalid transaction id %.40q", id)
@@ -133,8 +148,30 @@ func (d *Database) open(session string, id []byte) (*transaction, *outcome, erro
 	if t.session != session {
 		return nil, nil, errorf(codes.InvalidArgument, "the transaction belongs to another session")
 	}
-	t.used = d.clock.Now()
+	if d.idle(t, d.clock.Now()) {
+		o := &outcome{err: errIdle()}
+		d.end(t, o)
+		rollback(t) // no request runs that it could wait for
+		return nil, o, nil
+	}
+	t.running++
 	return t, nil, nil
+}
+
+// release counts a request off that find or begin has counted in.
+func (d *Database) release(t *transaction) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.running--
+	t.used = d.clock.Now()
+}
+
+func (d *Database) idle(t *transaction, now time.Time) bool {
+	return t.running == 0 && now.Sub(t.used) > maxIdle
+}
+
+func errIdle() error {
+	return abortedError("the transaction was aborted: it was idle for more than " + maxIdle.String())
 }
 
 // finish ends a transaction whose mu the caller holds.
@@ -239,6 +276,7 @@ func (a *dataService) BeginTransaction(ctx context.Context, r *sppb.BeginTransac
 	if err != nil {
 		return nil, err
 	}
+	defer src.release(ses.db)
 	if t := src.txn; t != nil && r.GetMutationKey() != nil {
 		// The client will only send mutations: this is the one answer before the commit that can carry a token.
 		t.mu.Lock()
@@ -255,11 +293,12 @@ func (a *dataService) Rollback(_ context.Context, r *sppb.RollbackRequest) (*emp
 		return nil, err
 	}
 	// A transaction that is not open, because it was aborted or never wrote, is rolled back already.
-	t, ended, err := ses.db.open(r.GetSession(), r.GetTransactionId())
+	t, ended, err := ses.db.find(r.GetSession(), r.GetTransactionId())
 	if ended != nil && ended.err == nil {
 		return nil, errorf(codes.FailedPrecondition, "Cannot rollback a transaction after it has been committed.")
 	}
 	if err == nil && t != nil {
+		defer ses.db.release(t)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.ended == nil {

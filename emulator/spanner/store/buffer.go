@@ -67,10 +67,9 @@ func (b *buffer) add(p *pending) {
 	b.order = append(b.order, p)
 }
 
-// rollback undoes everything since the undo log had n entries.
-func (b *buffer) rollback(n int) {
-	for i := len(b.undo) - 1; i >= n; i-- {
-		u := b.undo[i]
+// rollback undoes everything in the undo log.
+func (b *buffer) rollback() {
+	for _, u := range slices.Backward(b.undo) {
 		if u.fresh {
 			b.trees[u.p.table.ID].Delete(u.p)
 			b.order = b.order[:len(b.order)-1]
@@ -78,7 +77,6 @@ func (b *buffer) rollback(n int) {
 		}
 		*u.p = u.was
 	}
-	b.undo = b.undo[:n]
 }
 
 // view reads the rows a transaction starts from.
@@ -137,8 +135,8 @@ func (e effects) keysIn(t *Table, r Range) []Key {
 	return keys
 }
 
-// applyAll carries out mutations and then checks foreign keys. mark is the length of the undo log before.
-func (e effects) applyAll(ms []Mutation, mark int) error {
+// applyAll carries out mutations and then checks foreign keys. The undo log is empty before.
+func (e effects) applyAll(ms []Mutation) error {
 	for _, m := range ms {
 		if err := e.apply(m); err != nil {
 			return err
@@ -149,7 +147,7 @@ func (e effects) applyAll(ms []Mutation, mark int) error {
 	}
 	var touched []*pending
 	seen := map[*pending]bool{}
-	for _, u := range e.buf.undo[mark:] {
+	for _, u := range e.buf.undo {
 		if !seen[u.p] {
 			seen[u.p] = true
 			touched = append(touched, u.p)

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"maps"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -17,6 +16,9 @@ type CommitRequest struct {
 	Tag      string
 	System   bool
 	Excluded bool
+	// Cancel, once closed, ends the wait for transactions with the right of way: the commit then fails with CANCELLED. nil
+	// is never.
+	Cancel <-chan struct{}
 }
 
 // CommitResult is what a committed transaction is told.
@@ -34,13 +36,11 @@ type CommitResult struct {
 func (t *Txn) Commit(req CommitRequest) (CommitResult, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.done {
-		return CommitResult{}, Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+	defer t.end()
+	if err := t.usable(); err != nil {
+		t.db.giveWay(t)
+		return CommitResult{}, err
 	}
-	if t.failed != nil {
-		return CommitResult{}, t.failed
-	}
-	t.done = true
 	return t.db.commit(t, req)
 }
 
@@ -49,32 +49,44 @@ func (t *Txn) Commit(req CommitRequest) (CommitResult, error) {
 func (db *Database) Alone(o TxnOptions, fn func(*Txn) (CommitRequest, error)) (CommitResult, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	o.RightOfWay = 0 // it has more than that
 	t := db.BeginWith(o)
 	req, err := fn(t)
-	if err != nil {
-		t.Rollback()
-		return CommitResult{}, err
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.done = true
-	return db.commitLocked(t, req)
+	defer t.end()
+	if err != nil {
+		return CommitResult{}, err
+	}
+	res, _, err := db.commitLocked(t, req, true)
+	return res, err
 }
 
+// commit commits once no transaction has the right of way over t any more. The caller holds t.mu.
 func (db *Database) commit(t *Txn, req CommitRequest) (CommitResult, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	return db.commitLocked(t, req)
+	defer db.endClaim(t)
+	for {
+		res, first, err := db.commitLocked(t, req, false)
+		if first == nil {
+			return res, err
+		}
+		if err := db.letPass(first, req.Cancel); err != nil {
+			return CommitResult{}, err
+		}
+	}
 }
 
-// commitLocked commits. The caller holds db.mu and t.mu.
-func (db *Database) commitLocked(t *Txn, req CommitRequest) (CommitResult, error) {
+// commitLocked commits, unless another transaction has the right of way, which it then returns: nothing has happened. The
+// caller holds db.mu and t.mu. alone says that there is nobody to wait for.
+func (db *Database) commitLocked(t *Txn, req CommitRequest, alone bool) (res CommitResult, first *Txn, err error) {
 	old := db.current.Load()
 	if what := t.conflict(old); what != "" {
-		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: %s changed since it was read; retry the transaction", what)
+		return res, nil, Errorf(codes.Aborted, "transaction was aborted: %s changed since it was read; retry the transaction", what)
 	}
 	if len(req.Mutations) > 0 && req.Schema != old.schema {
-		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: the schema changed while its mutations were prepared; retry the transaction")
+		return res, nil, Errorf(codes.Aborted, "transaction was aborted: the schema changed while its mutations were prepared; retry the transaction")
 	}
 	ts := db.nextTimestamp()
 	buf := stamp(&t.buf, ts)
@@ -84,30 +96,34 @@ func (db *Database) commitLocked(t *Txn, req CommitRequest) (CommitResult, error
 	for i, m := range req.Mutations {
 		ms[i] = stampMutation(m, ts)
 	}
-	if err := eff.applyAll(ms, 0); err != nil {
-		return CommitResult{}, err
+	if err := eff.applyAll(ms); err != nil {
+		return res, nil, err
 	}
 	if what := t.overwritten(old, buf); what != "" {
-		return CommitResult{}, Errorf(codes.Aborted, "transaction was aborted: %s was written since the transaction's snapshot; retry the transaction", what)
+		return res, nil, Errorf(codes.Aborted, "transaction was aborted: %s was written since the transaction's snapshot; retry the transaction", what)
 	}
-	w := &writer{db: db, ts: ts, st: &state{
-		ts: ts, schema: old.schema, schemas: old.schemas,
-		trees: maps.Clone(old.trees), lastWrite: maps.Clone(old.lastWrite),
-	}}
+	w := &writer{db: db, ts: ts, st: old.clone(), claims: db.first}
+	w.st.ts = ts
 	changes, err := w.write(buf)
 	if err != nil {
-		return CommitResult{}, err
+		return res, nil, err
 	}
 	count := buf.cells + w.indexCells
 	if err := t.opts.checkMutations(count); err != nil {
-		return CommitResult{}, err
+		return res, nil, err
 	}
 	if err := t.opts.checkSize(w.size); err != nil {
-		return CommitResult{}, err
+		return res, nil, err
+	}
+	if first := w.inTheWay(t); first != nil && !alone {
+		return res, first, nil
 	}
 	// From here on nothing fails: the garbage, the state and the observers belong to a commit that happened.
+	for _, other := range w.broken {
+		db.endClaim(other)
+	}
 	db.garbage = append(db.garbage, w.garbage...)
-	db.collect(w)
+	db.collect(w, collectAtLeast+2*len(w.garbage))
 	db.last = ts
 	db.current.Store(w.st)
 	if db.opts.Observe != nil {
@@ -116,7 +132,7 @@ func (db *Database) commitLocked(t *Txn, req CommitRequest) (CommitResult, error
 			Tag: req.Tag, System: req.System, Excluded: req.Excluded, Changes: changes,
 		})
 	}
-	return CommitResult{Timestamp: ts, MutationCount: count}, nil
+	return CommitResult{Timestamp: ts, MutationCount: count}, nil, nil
 }
 
 // stamp returns the statements' buffer with the commit timestamp in place of its placeholders. Keys that contain one
@@ -204,6 +220,8 @@ type writer struct {
 	st      *state
 	cloned  map[int64]bool
 	garbage []garbage
+	// claims are the transactions with the right of way, broken those of them that have read what is written.
+	claims, broken []*Txn
 	// size is the bytes of the written rows and index entries, indexCells the mutations that index entries count as.
 	size, indexCells int64
 }
@@ -227,6 +245,7 @@ func (w *writer) put(id int64, k, pk Key, r Row, t *Table) {
 	if before.head == nil && r == nil {
 		return
 	}
+	w.breakClaims(id, k)
 	v := &version{ts: w.ts, row: r, table: t}
 	v.older.Store(before.head)
 	tr.ReplaceOrInsert(entry{key: k, pk: pk, head: v})

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -10,17 +9,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 )
-
-// Clock tells the time; tests step it. Its use is safe from many goroutines.
-type Clock interface {
-	Now() time.Time
-}
-
-// SystemClock is the machine's clock.
-type SystemClock struct{}
-
-// Now returns time.Now.
-func (SystemClock) Now() time.Time { return time.Now() }
 
 // DefaultRetention is how long old row versions stay readable unless Options say otherwise, as in Spanner.
 const DefaultRetention = time.Hour
@@ -58,12 +46,8 @@ type Database struct {
 	last int64
 	// garbage are versions with something older behind them, or deletions, in timestamp order; under mu.
 	garbage []garbage
-}
-
-type garbage struct {
-	tree int64
-	key  Key
-	v    *version
+	// first are the transactions that have the right of way; under mu.
+	first []*Txn
 }
 
 // New returns an empty database.
@@ -96,9 +80,6 @@ func (db *Database) Found() {
 	st.schemas = []*Schema{st.schema}
 	db.current.Store(&st)
 }
-
-// EarliestVersion is the oldest readable timestamp, in microseconds since 1970.
-func (db *Database) EarliestVersion() int64 { return db.horizon.Load() }
 
 // NewObjectID gives a fresh Table.ID or Index.ID.
 func (db *Database) NewObjectID() int64 { return db.objects.Add(1) }
@@ -136,7 +117,7 @@ func (db *Database) At(ts int64) (*Snapshot, error) {
 	if ts > db.SafeTime() {
 		return nil, Errorf(codes.FailedPrecondition, "cannot read at %s: it is in the future", FormatMicros(ts))
 	}
-	if h := db.horizon.Load(); ts < h {
+	if ts < db.EarliestVersion() {
 		return nil, db.tooOld(ts)
 	}
 	st := db.current.Load()
@@ -144,7 +125,7 @@ func (db *Database) At(ts int64) (*Snapshot, error) {
 }
 
 func (db *Database) tooOld(ts int64) error {
-	return Errorf(codes.FailedPrecondition, "read timestamp %s is past the version retention period: the oldest readable timestamp is %s", FormatMicros(ts), FormatMicros(db.horizon.Load()))
+	return Errorf(codes.FailedPrecondition, "read timestamp %s is past the version retention period: the oldest readable timestamp is %s", FormatMicros(ts), FormatMicros(db.EarliestVersion()))
 }
 
 // UpdateSchema changes the schema in one step. change gets the current schema and the commit timestamp and returns the
@@ -159,11 +140,10 @@ func (db *Database) UpdateSchema(change func(s *Schema, at int64) (*Schema, erro
 		return 0, err
 	}
 	next.At = at
-	st := &state{ts: at, schema: next, trees: maps.Clone(old.trees), lastWrite: maps.Clone(old.lastWrite)}
+	st := old.clone()
+	st.ts, st.schema = at, next
 	st.schemas = append(slices.Clone(old.schemas), next)
-	for len(st.schemas) > 1 && st.schemas[1].At <= db.horizon.Load() {
-		st.schemas = st.schemas[1:]
-	}
+	st.forgetSchemas(db.horizon.Load())
 	if err := db.rebuild(st, old.schema, at); err != nil {
 		return 0, err
 	}
@@ -172,13 +152,16 @@ func (db *Database) UpdateSchema(change func(s *Schema, at int64) (*Schema, erro
 			return 0, err
 		}
 	}
+	for _, t := range db.first { // they cannot commit any more
+		db.endClaim(t)
+	}
 	db.last = at
 	db.current.Store(st)
 	return at, nil
 }
 
-// rebuild makes the trees of new tables and indexes, fills new indexes, checks the rows of changed tables against
-// their new columns, and forgets trees that no readable schema names.
+// rebuild makes the trees of new tables and indexes, fills new indexes, and checks the rows of changed tables against
+// their new columns.
 func (db *Database) rebuild(st *state, old *Schema, at int64) error {
 	for _, t := range st.schema.Tables {
 		if st.trees[t.ID] == nil {
@@ -219,25 +202,7 @@ func (db *Database) rebuild(st *state, old *Schema, at int64) error {
 		}
 		st.trees[x.ID] = tr
 	}
-	if err := db.checkForeignKeys(st, old, at); err != nil {
-		return err
-	}
-	live := map[int64]bool{}
-	for _, s := range st.schemas {
-		for _, t := range s.Tables {
-			live[t.ID] = true
-		}
-		for _, x := range s.Indexes {
-			live[x.ID] = true
-		}
-	}
-	for id := range st.trees {
-		if !live[id] {
-			delete(st.trees, id)
-			delete(st.lastWrite, id)
-		}
-	}
-	return nil
+	return db.checkForeignKeys(st, old, at)
 }
 
 // checkForeignKeys refuses a schema change that adds a foreign key which existing rows break.
@@ -297,29 +262,6 @@ func holdsOther(tr *tree, prefix, pk Key) (found bool) {
 		return true
 	})
 	return found
-}
-
-// collect drops what no readable timestamp can see. It works on the trees of st, which are not yet published, and does a
-// bounded amount of work for each commit. The caller holds mu.
-func (db *Database) collect(w *writer) {
-	horizon := db.opts.Clock.Now().Add(-db.opts.Retention).UnixMicro()
-	if horizon <= db.horizon.Load() {
-		return
-	}
-	db.horizon.Store(horizon)
-	n := 0
-	for n < len(db.garbage) && n < 1000 && db.garbage[n].v.ts <= horizon {
-		g := db.garbage[n]
-		n++
-		g.v.older.Store(nil)
-		if g.v.row != nil || w.st.trees[g.tree] == nil {
-			continue
-		}
-		if e, ok := w.st.trees[g.tree].Get(entry{key: g.key}); ok && e.head == g.v {
-			w.tree(g.tree).Delete(e)
-		}
-	}
-	db.garbage = db.garbage[n:]
 }
 
 // FormatMicros writes microseconds since 1970 as RFC 3339 in UTC.

@@ -3,9 +3,13 @@ package store_test
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"pgregory.net/rapid"
@@ -15,7 +19,7 @@ import (
 
 // action is one step of a transaction: a read with what it saw, or a write.
 type action struct {
-	kind string // get, scan, index, put, insert, delete, late
+	kind string // get, scan, index, put, insert, delete
 	k, n int64
 	text string
 	saw  string
@@ -25,34 +29,34 @@ func (a action) mutation(op store.MutationOp, tab *store.Table) store.Mutation {
 	return store.Mutation{Op: op, Table: tab, Columns: []int{0, 2, 3}, Rows: []store.Row{{i(a.k), s(a.text), i(a.n)}}}
 }
 
-// script is a transaction under test and what it has done.
-type script struct {
-	id      int
-	tx      *store.Txn
-	actions []action
-	late    []store.Mutation
-	at      int64
+// late is a mutation that goes with the commit.
+func (a action) late(tab *store.Table) store.Mutation {
+	if a.kind == "delete" {
+		return store.Mutation{Op: store.DeleteRows, Table: tab, Ranges: []store.Range{store.PointRange(keyOf(tab, a.k))}}
+	}
+	return a.mutation(store.InsertOrUpdateRow, tab)
 }
+
+func keyOf(tab *store.Table, k int64) store.Key { return tab.KeyOf(store.Row{i(k), {}, {}, {}}) }
 
 const scanLimit = 2 // scans stop after so many rows, as LIMIT makes them
 
 // carry carries out one action and returns what it saw.
-func carry(t *rapid.T, tx *store.Txn, tab *store.Table, x *store.Index, a action) string {
+func carry(tx *store.Txn, tab *store.Table, x *store.Index, a action) string {
 	var out []string
 	see := func(_ store.Key, r store.Row) bool {
 		out = append(out, fmt.Sprint(r[0].Int, "=", r[2].Text, r[3].Int))
 		return len(out) < scanLimit
 	}
-	key := func(k int64) store.Key { return tab.KeyOf(store.Row{i(k), {}, {}, {}}) }
 	var err error
 	switch a.kind {
 	case "get":
 		var r store.Row
-		if r, err = tx.Get(tab, key(a.k)); r != nil {
+		if r, err = tx.Get(tab, keyOf(tab, a.k)); r != nil {
 			see("", r)
 		}
 	case "scan":
-		err = tx.Scan(tab, store.Range{Start: key(a.k)}, see)
+		err = tx.Scan(tab, store.Range{Start: keyOf(tab, a.k)}, see)
 	case "index":
 		err = tx.ScanIndex(x, tab, store.Range{Start: store.Key(store.AppendKeyPart(nil, intType, i(a.n), false))}, see)
 	case "put":
@@ -60,7 +64,7 @@ func carry(t *rapid.T, tx *store.Txn, tab *store.Table, x *store.Index, a action
 	case "insert":
 		err = tx.Apply(a.mutation(store.InsertRow, tab))
 	case "delete":
-		err = tx.Apply(store.Mutation{Op: store.DeleteRows, Table: tab, Ranges: []store.Range{store.PointRange(key(a.k))}})
+		err = tx.Apply(a.late(tab))
 	}
 	if err != nil {
 		// A refused statement is something that the transaction saw.
@@ -69,29 +73,71 @@ func carry(t *rapid.T, tx *store.Txn, tab *store.Table, x *store.Index, a action
 	return strings.Join(out, " ")
 }
 
+// script is a transaction under test and what it has done.
+type script struct {
+	id      int
+	tx      *store.Txn
+	first   bool // it has the right of way
+	younger bool // than another that had it at the same time
+	actions []action
+	late    []action
+	at      int64
+}
+
+func (s *script) request(db *store.Database, tab *store.Table) store.CommitRequest {
+	req := store.CommitRequest{Schema: db.Schema()}
+	for _, a := range s.late {
+		req.Mutations = append(req.Mutations, a.late(tab))
+	}
+	return req
+}
+
+// drawAction draws anything that a transaction may do.
+func drawAction(rt *rapid.T) action {
+	return action{
+		kind: rapid.SampledFrom([]string{"get", "scan", "index", "put", "insert", "delete"}).Draw(rt, "kind"),
+		k:    rapid.Int64Range(0, 2).Draw(rt, "k"), n: rapid.Int64Range(0, 1).Draw(rt, "n"),
+		text: rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "text"),
+	}
+}
+
 // Transactions that are open at the same time and commit see what they would have seen one after another in the order
-// of their commit timestamps, and leave the same rows.
+// of their commit timestamps, and leave the same rows: those of a plain map. Those with the right of way are aborted for
+// nobody but an older one with it.
 func TestSerialOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		tab := newTable(1, "t", "")
 		x := &store.Index{ID: 2, Name: "x", Table: "t", Key: []store.KeyPart{{Column: 3}}}
 		db := open(rt, store.Options{}, []*store.Table{tab}, x)
-		key, value := rapid.Int64Range(0, 2), rapid.Int64Range(0, 1)
+		noWait := make(chan struct{})
+		close(noWait)
 		var live, done []*script
 		for step := range rapid.IntRange(20, 200).Draw(rt, "steps") {
 			if len(live) < 2 || len(live) < 5 && rapid.IntRange(0, 3).Draw(rt, "new") == 0 {
-				live = append(live, &script{id: step, tx: db.Begin()})
+				s := &script{id: step, first: rapid.IntRange(0, 4).Draw(rt, "first") == 0}
+				o := store.TxnOptions{}
+				if s.first {
+					o = store.TxnOptions{RightOfWay: time.Hour, Age: int64(step)}
+				}
+				s.younger = slices.ContainsFunc(live, func(o *script) bool { return o.first })
+				s.tx = db.BeginWith(o)
+				live = append(live, s)
 			}
 			n := rapid.IntRange(0, len(live)-1).Draw(rt, "which")
 			s := live[n]
-			a := action{kind: rapid.SampledFrom([]string{"get", "scan", "index", "put", "insert", "delete", "late", "commit", "commit"}).Draw(rt, "kind"), k: key.Draw(rt, "k"), n: value.Draw(rt, "n"), text: rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "text")}
-			switch a.kind {
-			case "late": // a mutation that goes with the commit
-				s.late = append(s.late, a.mutation(store.InsertOrUpdateRow, tab))
-			case "commit":
+			switch what := rapid.IntRange(0, 8).Draw(rt, "what"); {
+			case what == 0:
+				s.late = append(s.late, drawAction(rt))
+			case what > 2:
+				a := drawAction(rt)
+				a.saw = carry(s.tx, tab, x, a)
+				s.actions = append(s.actions, a)
+			default:
 				live = slices.Delete(live, n, n+1)
 				broken := s.tx.Err()
-				res, err := s.tx.Commit(store.CommitRequest{Schema: db.Schema(), Mutations: s.late})
+				req := s.request(db, tab)
+				req.Cancel = noWait
+				res, err := s.tx.Commit(req)
 				switch {
 				case broken != nil: // a statement broke a constraint: the transaction ends with its error
 					if code(err) != code(broken) || code(err) != codes.AlreadyExists {
@@ -100,37 +146,74 @@ func TestSerialOrder(t *testing.T) {
 				case err == nil:
 					s.at = res.Timestamp
 					done = append(done, s)
-				case code(err) == codes.Aborted:
-					if len(s.actions) == 0 {
-						rt.Fatalf("a transaction that only writes was aborted: %v", err)
+				case code(err) == codes.Canceled:
+					if !slices.ContainsFunc(live, func(o *script) bool { return o.first && (!s.first || o.id < s.id) }) {
+						rt.Fatalf("a commit waited for nobody: %v", err)
 					}
-				default:
+				case code(err) != codes.Aborted:
 					rt.Fatal(err)
-				}
-			default:
-				a.saw = carry(rt, s.tx, tab, x, a)
-				s.actions = append(s.actions, a)
-			}
-		}
-		if !slices.IsSortedFunc(done, func(a, b *script) int { return cmp.Compare(a.at, b.at) }) {
-			rt.Fatal("commit timestamps do not rise in the order of the commits")
-		}
-		again := open(rt, store.Options{}, []*store.Table{tab}, x)
-		for _, s := range done {
-			tx := again.Begin()
-			for _, a := range s.actions {
-				if saw := carry(rt, tx, tab, x, a); saw != a.saw {
-					rt.Fatalf("transaction %d: %s %d %d saw %q, and %q in serial order", s.id, a.kind, a.k, a.n, a.saw, saw)
+				case len(s.actions) == 0:
+					rt.Fatalf("a transaction that only writes was aborted: %v", err)
+				case s.first && !s.younger:
+					rt.Fatalf("a transaction with the right of way was aborted: %v", err)
 				}
 			}
-			if _, err := tx.Commit(store.CommitRequest{Schema: again.Schema(), Mutations: s.late}); err != nil {
-				rt.Fatal(err)
-			}
 		}
-		if got, want := dump(rt, db.Strong(false)), dump(rt, again.Strong(false)); got != want {
-			rt.Fatalf("the rows are %s, and in serial order %s", got, want)
-		}
+		checkSerial(rt, done, dump(rt, db.Strong(false)))
 	})
+}
+
+// Transactions of many goroutines are serial in the order of their commit timestamps too, with waits for those with the right of
+// way.
+func TestSerialOrderOfGoroutines(t *testing.T) {
+	tab := newTable(1, "t", "")
+	x := &store.Index{ID: 2, Name: "x", Table: "t", Key: []store.KeyPart{{Column: 3}}}
+	db := open(t, store.Options{}, []*store.Table{tab}, x)
+	const workers, each = 6, 150
+	var mu sync.Mutex
+	var done []*script
+	var running sync.WaitGroup
+	for w := range workers {
+		running.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 7))
+			draw := func() action {
+				return action{kind: []string{"get", "scan", "index", "put", "delete"}[rng.IntN(5)], k: rng.Int64N(3), n: rng.Int64N(2), text: "ab"[:1+rng.IntN(2)]}
+			}
+			for id := range each {
+				s := &script{id: w*each + id}
+				o := store.TxnOptions{}
+				if rng.IntN(4) == 0 {
+					o = store.TxnOptions{RightOfWay: time.Second, Age: int64(s.id)}
+				}
+				s.tx = db.BeginWith(o)
+				for range rng.IntN(5) {
+					a := draw()
+					a.saw = carry(s.tx, tab, x, a)
+					s.actions = append(s.actions, a)
+					runtime.Gosched()
+				}
+				for range rng.IntN(3) {
+					s.late = append(s.late, draw())
+				}
+				res, err := s.tx.Commit(s.request(db, tab))
+				if code(err) == codes.Aborted {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s.at = res.Timestamp
+				mu.Lock()
+				done = append(done, s)
+				mu.Unlock()
+			}
+		})
+	}
+	running.Wait()
+	t.Logf("%d of %d transactions committed", len(done), workers*each)
+	slices.SortFunc(done, func(a, b *script) int { return cmp.Compare(a.at, b.at) })
+	checkSerial(t, done, dump(t, db.Strong(false)))
 }
 
 // commits runs two transactions that both read before either commits, and returns how they end.

@@ -4,20 +4,23 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 )
 
 // Txn is one optimistic read-write transaction: it reads one snapshot, remembers what it read, and buffers its writes.
-// It is safe for concurrent use. A Txn that is dropped without Commit leaves nothing behind.
+// It is safe for concurrent use. A Txn that is dropped without Commit or Rollback leaves nothing behind, unless it had the
+// right of way.
 type Txn struct {
 	db   *Database
 	opts TxnOptions
 
 	mu     sync.Mutex
-	base   *Snapshot // pinned by the first read or write
-	points map[int64]map[Key]struct{}
-	ranges map[int64][]Range
+	base   *Snapshot // pinned by the first read or write, gone when done
+	blind  bool      // nothing has pinned base
+	reads  reads     // changed under Database.mu too with the right of way
+	claim  *claim    // the right of way, once there was something to read
 	buf    buffer
 	done   bool
 	failed error // of the statement that broke a constraint
@@ -28,6 +31,12 @@ type TxnOptions struct {
 	// RepeatableRead is snapshot isolation: what the transaction only read may change under it. Its writes still conflict
 	// with other writes of the same rows since its snapshot, and what constraints look at still counts as read.
 	RepeatableRead bool
+	// RightOfWay, if positive, makes other commits wait that would change what the transaction has read, until it ends or,
+	// from its first read, so much time has passed: it then reads the newest rows at each read, as under locks, and is not
+	// aborted for changes of rows. It must be ended. Repeatable reads have no such right.
+	RightOfWay time.Duration
+	// Age decides between transactions with the right of way: the lower does not wait for the higher, but aborts it.
+	Age int64
 	// NoLimits lifts the limits on one commit's size: for work that Spanner would cut into many commits.
 	NoLimits bool
 }
@@ -36,20 +45,40 @@ type TxnOptions struct {
 func (db *Database) Begin() *Txn { return db.BeginWith(TxnOptions{}) }
 
 // BeginWith is Begin with options.
-func (db *Database) BeginWith(o TxnOptions) *Txn { return &Txn{db: db, opts: o} }
+func (db *Database) BeginWith(o TxnOptions) *Txn {
+	if o.RepeatableRead {
+		o.RightOfWay = 0
+	}
+	return &Txn{db: db, opts: o, blind: true}
+}
 
-// Blind reports that the transaction has read nothing, so that no change but one of the schema can abort it.
+// Blind reports that the transaction has read nothing, so that no change but one of the schema can abort it. It may be
+// asked after the end, too.
 func (t *Txn) Blind() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.base == nil
+	return t.blind
 }
 
 func (t *Txn) pin() *Snapshot {
 	if t.base == nil {
-		t.base = t.db.Strong(false)
+		t.base, t.blind = t.db.Strong(false), false
 	}
 	return t.base
+}
+
+// usable is why the transaction takes no more statements, if so. The caller holds t.mu.
+func (t *Txn) usable() error {
+	if t.failed == nil && t.done {
+		return Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+	}
+	return t.failed
+}
+
+// end lets go of all that the transaction holds. The caller holds t.mu.
+func (t *Txn) end() {
+	t.done = true
+	t.base, t.reads, t.buf = nil, reads{}, buffer{}
 }
 
 // Schema is the schema version the transaction reads.
@@ -59,33 +88,26 @@ func (t *Txn) Schema() *Schema {
 	return t.pin().schema
 }
 
-// ReadTimestamp is the timestamp of the transaction's snapshot in microseconds since 1970.
-func (t *Txn) ReadTimestamp() int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.pin().ts
+// point notes a key that is about to be read, and returns the snapshot to read it in.
+func (t *Txn) point(id int64, k Key) *Snapshot {
+	if t.opts.RightOfWay > 0 {
+		t.db.mu.Lock()
+		defer t.db.mu.Unlock()
+		t.db.renew(t)
+	}
+	t.reads.point(id, k)
+	return t.pin()
 }
 
-func (t *Txn) notePoint(id int64, k Key) {
-	if t.points == nil {
-		t.points = map[int64]map[Key]struct{}{}
+// span is point for a range.
+func (t *Txn) span(id int64, r Range) *Snapshot {
+	if t.opts.RightOfWay > 0 {
+		t.db.mu.Lock()
+		defer t.db.mu.Unlock()
+		t.db.renew(t)
 	}
-	if t.points[id] == nil {
-		t.points[id] = map[Key]struct{}{}
-	}
-	t.points[id][k] = struct{}{}
-}
-
-func (t *Txn) noteRange(id int64, r Range) {
-	if t.ranges == nil {
-		t.ranges = map[int64][]Range{}
-	}
-	for _, have := range t.ranges[id] {
-		if have.Start <= r.Start && (have.End == "" || r.End != "" && r.End <= have.End) {
-			return
-		}
-	}
-	t.ranges[id] = append(t.ranges[id], r)
+	t.reads.span(id, r)
+	return t.pin()
 }
 
 // txnView is the transaction's snapshot as its statements see it: every access is remembered. The holder has t.mu.
@@ -93,37 +115,41 @@ type txnView struct{ t *Txn }
 
 func (v txnView) schemaVersion() *Schema { return v.t.pin().schema }
 
-func (v txnView) row(tab *Table, k Key) Row {
-	v.t.notePoint(tab.ID, k)
-	return v.t.pin().row(tab, k)
-}
+func (v txnView) row(tab *Table, k Key) Row { return v.t.point(tab.ID, k).row(tab, k) }
 
 func (v txnView) rows(tab *Table, r Range, fn func(Key, Row) bool) {
-	v.t.noteRange(tab.ID, r)
-	v.t.pin().rows(tab, r, fn)
+	v.t.span(tab.ID, r).rows(tab, r, fn)
 }
 
 func (v txnView) entries(x *Index, r Range, fn func(k, pk Key) bool) {
-	v.t.noteRange(x.ID, r)
-	v.t.pin().entries(x, r, fn)
+	v.t.span(x.ID, r).entries(x, r, fn)
 }
 
-// noteRead remembers a range that the transaction's user has read; with repeatable reads nobody has to.
-func (t *Txn) noteRead(id int64, r Range) {
-	if t.opts.RepeatableRead {
+// begin returns the snapshot for a scan of a range that the transaction's user reads. With the right of way the range is
+// noted now, to protect it, else by scanned.
+func (t *Txn) begin(id int64, r Range) *Snapshot {
+	if t.opts.RightOfWay > 0 {
+		return t.span(id, r)
+	}
+	return t.pin()
+}
+
+// scanned notes the part of a range that its user has really seen; with repeatable reads nobody has to.
+func (t *Txn) scanned(id int64, r Range) {
+	if t.opts.RepeatableRead || t.opts.RightOfWay > 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.noteRange(id, r)
+	t.reads.span(id, r)
 }
 
 // Get returns the row of the key as the transaction sees it, its own writes included, or nil.
 func (t *Txn) Get(tab *Table, k Key) (Row, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.failed != nil {
-		return nil, t.failed
+	if err := t.usable(); err != nil {
+		return nil, err
 	}
 	if p := t.buf.get(tab, k); p != nil {
 		return p.cur, nil
@@ -188,18 +214,18 @@ func (m *merged) finish(r Range) (seen Range) {
 func (t *Txn) Scan(tab *Table, r Range, fn func(Key, Row) bool) error {
 	m := merged{fn: fn}
 	t.mu.Lock()
-	if err := t.failed; err != nil {
+	if err := t.usable(); err != nil {
 		t.mu.Unlock()
 		return err
 	}
-	base := t.pin()
+	base := t.begin(tab.ID, r)
 	t.buf.scan(tab, r, func(p *pending) bool {
 		m.own = append(m.own, overlayRow{p.key, p.cur})
 		return true
 	})
 	t.mu.Unlock()
 	base.rows(tab, r, m.base)
-	t.noteRead(tab.ID, m.finish(r))
+	t.scanned(tab.ID, m.finish(r))
 	return nil
 }
 
@@ -208,11 +234,11 @@ func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) e
 	m := merged{fn: fn}
 	touched := map[Key]bool{}
 	t.mu.Lock()
-	if err := t.failed; err != nil {
+	if err := t.usable(); err != nil {
 		t.mu.Unlock()
 		return err
 	}
-	base := t.pin()
+	base := t.begin(x.ID, r)
 	t.buf.scan(tab, Range{}, func(p *pending) bool {
 		touched[p.key] = true
 		if p.cur == nil {
@@ -229,14 +255,15 @@ func (t *Txn) ScanIndex(x *Index, tab *Table, r Range, fn func(Key, Row) bool) e
 		if touched[pk] {
 			return true
 		}
+		from := base
 		if !t.opts.RepeatableRead {
 			t.mu.Lock()
-			t.notePoint(tab.ID, pk)
+			from = t.point(tab.ID, pk)
 			t.mu.Unlock()
 		}
-		return m.base(k, base.row(tab, pk))
+		return m.base(k, from.row(tab, pk))
 	})
-	t.noteRead(x.ID, m.finish(r))
+	t.scanned(x.ID, m.finish(r))
 	return nil
 }
 
@@ -263,21 +290,23 @@ func (t *Txn) Try(ms ...Mutation) error {
 
 // apply carries out all mutations or none; broken says that a constraint refused them.
 func (t *Txn) apply(ms []Mutation) (broken bool, err error) {
-	if t.done {
-		return false, Errorf(codes.FailedPrecondition, "the transaction has already been committed or rolled back")
+	if err := t.usable(); err != nil {
+		return false, err
 	}
-	if t.failed != nil {
-		return false, t.failed
-	}
-	mark, cells := len(t.buf.undo), t.buf.cells
+	// Only this statement may have to be undone, so the log of it goes with it.
+	defer func() {
+		clear(t.buf.undo)
+		t.buf.undo = t.buf.undo[:0]
+	}()
+	cells := t.buf.cells
 	e := effects{buf: &t.buf, view: txnView{t}}
-	if err := e.applyAll(ms, mark); err != nil {
-		t.buf.rollback(mark)
+	if err := e.applyAll(ms); err != nil {
+		t.buf.rollback()
 		t.buf.cells = cells
 		return true, err
 	}
 	if err := t.opts.checkMutations(t.buf.cells); err != nil {
-		t.buf.rollback(mark)
+		t.buf.rollback()
 		t.buf.cells = cells
 		return false, err
 	}
@@ -296,8 +325,8 @@ func (t *Txn) Err() error {
 func (t *Txn) Rollback() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.done = true
-	t.buf, t.points, t.ranges = buffer{}, nil, nil
+	t.db.giveWay(t)
+	t.end()
 }
 
 // conflict names the first thing the transaction read that has changed in st since its snapshot, or returns "".
@@ -312,30 +341,10 @@ func (t *Txn) conflict(st *state) string {
 	if ts < t.db.horizon.Load() && st.ts != ts {
 		return "the transaction outlived the version retention period"
 	}
-	for id, keys := range t.points {
-		if st.lastWrite[id] <= ts {
-			continue
-		}
-		for k := range keys {
-			if e, ok := st.trees[id].Get(entry{key: k}); ok && e.head.ts > ts {
-				return "a row of table " + nameOf(st.schema, id)
-			}
-		}
-	}
-	for id, ranges := range t.ranges {
-		if st.lastWrite[id] <= ts {
-			continue
-		}
-		for _, r := range ranges {
-			hit := false
-			ascend(st.trees[id], r, func(e entry) bool {
-				hit = e.head.ts > ts
-				return !hit
-			})
-			if hit {
-				return "a range of " + nameOf(st.schema, id)
-			}
-		}
+	if id, point := t.reads.changed(st, ts); point {
+		return "a row of table " + nameOf(st.schema, id)
+	} else if id != 0 {
+		return "a range of " + nameOf(st.schema, id)
 	}
 	return ""
 }

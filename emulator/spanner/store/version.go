@@ -1,6 +1,7 @@
 package store
 
 import (
+	"maps"
 	"sync/atomic"
 
 	"github.com/google/btree"
@@ -52,6 +53,13 @@ type state struct {
 	lastWrite map[int64]int64
 	// schemas are all versions within retention, oldest first, so that reads in the past see the schema of their time.
 	schemas []*Schema
+}
+
+// clone returns a copy whose maps may be changed; the trees in them are shared and may not.
+func (s *state) clone() *state {
+	c := *s
+	c.trees, c.lastWrite = maps.Clone(s.trees), maps.Clone(s.lastWrite)
+	return &c
 }
 
 // schemaAt returns the schema version in force at ts.
