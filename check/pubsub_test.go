@@ -157,7 +157,7 @@ func TestReceive(t *testing.T) {
 	}
 	truth := truthOf(t, worldChanges(), worldPartitions())
 	wantFinding(t, PubSub(truth, FakeMessages(server, "")), Missing, 1, "")
-	messages, err := Receive(ctx, truth, client.Subscriber(subscription), time.Second)
+	messages, err := Receive(ctx, truth, client.Subscriber(subscription), 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestReceive(t *testing.T) {
 	if sink := PubSub(truth, FakeMessages(server, "")); sink.Err() != nil || sink.Delivered != 12 {
 		t.Error(sink.Err())
 	}
-	more, err := Receive(ctx, truth, client.Subscriber(subscription), time.Second)
+	more, err := Receive(ctx, truth, client.Subscriber(subscription), 3*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
