@@ -11,8 +11,10 @@ import (
 )
 
 // listNewSinks gives every sink a row in every partition that has rows of others, before anything is read. A sink that lacks
-// one is new, or came back after it had been taken out: it begins where the pipeline is, everywhere, and from then on its own
-// rows say so (I2). Old rows of one that came back are brought forward: the partitions that came and went meanwhile are lost to
+// one is new, or came back after it had been taken out: it begins at the pipeline's watermark, in all partitions, and from then on
+// its own rows say so (I2). The checkpoints themselves would not do (I1): a partition whose keys go to another at T may be stored
+// through T - 1 µs when that one is stored behind T, which repeats changes to the sinks there are and would reorder them for
+// this one. Old rows of one that came back are brought forward: the partitions that came and went meanwhile are lost to
 // it, and what it took up before them would reach it behind their successors' changes (I1). It must not come back to an archive
 // that it left: the gap would look like a whole one.
 func (e *Engine) listNewSinks(ctx context.Context, snap state.Snapshot) error {
@@ -44,17 +46,24 @@ func (e *Engine) listNewSinks(ctx context.Context, snap state.Snapshot) error {
 		e.log.Warn("this sink is new to the pipeline, or was away: it begins where the pipeline is, and has nothing from before",
 			"sink", s.name, "partitions", missing[s.name])
 	}
+	low := change.MaxTimestamp
+	for _, p := range snap.Partitions {
+		if p.State == state.Finished {
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(begun(p)), func(r state.Progress) bool { return missing[r.Sink] > 0 })
+		if len(others) == 0 {
+			others = begun(p)
+		}
+		low = min(low, e.checkpointOf(others, p.Start-1))
+	}
 	var updates []state.Update
 	for _, p := range snap.Partitions {
 		rows := begun(p)
 		if len(rows) == 0 {
 			continue
 		}
-		others := slices.DeleteFunc(slices.Clone(rows), func(r state.Progress) bool { return missing[r.Sink] > 0 })
-		if len(others) == 0 {
-			others = rows
-		}
-		at := e.checkpointOf(others, p.Start-1)
+		at := max(low, p.Start-1)
 		u := state.Update{Token: p.Token}
 		for name := range missing {
 			row := rowOf(rows, name)
