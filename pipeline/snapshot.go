@@ -109,10 +109,13 @@ func (e *Engine) addSnapshot(s *tableSnapshot) {
 	e.mu.Unlock()
 }
 
-// followSnapshots takes the snapshots there are and those asked for, a few at a time, until reading stops.
+// followSnapshots takes the snapshots there are and those asked for, a few at a time and one of a table, until reading stops.
 func (e *Engine) followSnapshots() {
 	slots := make(chan struct{}, snapshotsAtOnce)
 	begun := map[int64]bool{}
+	var mu sync.Mutex
+	taking := map[string]int{} // by table
+	ended := make(chan struct{}, 1)
 	begin := func() {
 		e.mu.Lock()
 		list := make([]*tableSnapshot, 0, len(e.snapshots))
@@ -131,7 +134,14 @@ func (e *Engine) followSnapshots() {
 			if begun[s.number()] {
 				continue
 			}
+			table := s.copyRow().Table
+			mu.Lock()
+			busy := taking[table] > 0
+			mu.Unlock()
 			if len(s.recovered) == 0 { // those cannot wait
+				if busy {
+					continue // I1: of two that overlap the later chunk could be handed on first
+				}
 				select {
 				case slots <- struct{}{}:
 				default:
@@ -139,11 +149,21 @@ func (e *Engine) followSnapshots() {
 				}
 			}
 			begun[s.number()] = true
+			mu.Lock()
+			taking[table]++
+			mu.Unlock()
 			holds := len(s.recovered) == 0
 			e.readers.Go(func() {
 				s.take()
 				if holds {
 					<-slots
+				}
+				mu.Lock()
+				taking[table]--
+				mu.Unlock()
+				select {
+				case ended <- struct{}{}:
+				default:
 				}
 			})
 		}
@@ -153,6 +173,8 @@ func (e *Engine) followSnapshots() {
 	for failures := 0; ; {
 		begin()
 		select {
+		case <-ended:
+			continue
 		case <-tick.C:
 		case <-e.soft.Done():
 			return
@@ -363,8 +385,11 @@ func (s *tableSnapshot) next(r snapshot.Range) piece {
 	return s.retry(r.Table, func() piece {
 		p := piece{after: r.After, watch: e.watches.watch(r.Table, 0)} // before the read begins: no change may pass unseen
 		try := r
+		e.mu.Lock()
+		try.Floor = max(r.Floor, e.lastChunk[r.Table]) // I1: behind the rows of the snapshot before
+		e.mu.Unlock()
 		if e.sequencer != nil {
-			try.Floor = max(r.Floor, e.sequencer.stay(p.watch))
+			try.Floor = max(try.Floor, e.sequencer.stay(p.watch))
 		}
 		chunk, err := e.rows.Read(e.soft, try)
 		if err != nil {
@@ -450,8 +475,13 @@ func (s *tableSnapshot) filled(p piece, chunk *snapshot.Chunk) piece {
 // hand hands a chunk to the lanes once the stream has come to its timestamp.
 func (s *tableSnapshot) hand(p piece) {
 	e := s.engine
-	// I1: what was committed up to the chunk's timestamp is in the lanes before its rows.
-	if !e.until(func() bool { through, _, _ := e.readThrough(); return through >= p.at }) {
+	// I1: what was committed up to the chunk's timestamp is in the lanes before its rows, and what another snapshot of the table had
+	// read by then and handed on before a crash.
+	ready := func() bool {
+		through, _, _ := e.readThrough()
+		return through >= p.at && !e.watches.earlier(p.watch)
+	}
+	if !e.until(ready) {
 		return
 	}
 	var rows []change.Change
@@ -478,6 +508,9 @@ func (s *tableSnapshot) hand(p piece) {
 	}
 	s.account.handOver(p.bytes)
 	e.toLanes(s.partition, f, h)
+	e.mu.Lock()
+	e.lastChunk[s.row.Table] = max(e.lastChunk[s.row.Table], p.at)
+	e.mu.Unlock()
 	e.stats.snapshotRows.Add(int64(len(rows)))
 	e.stats.snapshotDropped.Add(int64(len(p.rows) - len(rows)))
 	e.passed(p.watch)
@@ -635,15 +668,16 @@ func (e *Engine) snapshotsOfAll(ctx context.Context, p state.Pipeline) (list []s
 	if err != nil {
 		return nil, fmt.Errorf("pipeline %s: find the snapshots taken: %w", p.Pipeline, err)
 	}
-	if len(taken) > 0 {
-		return nil, nil // a stream that has wholly ended begins again
-	}
 	tables, err := e.rows.Tables(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("pipeline %s: find the tables to take a snapshot of: %w", p.Pipeline, err)
 	}
 	for _, t := range tables {
-		list = append(list, state.TableSnapshot{Table: t, State: state.SnapshotWaiting})
+		// A stream that has wholly ended begins again, and has taken them. A range that was asked for meanwhile is not all of a table.
+		whole := func(s state.TableSnapshot) bool { return s.Table == t && s.From == "" && s.To == "" }
+		if !slices.ContainsFunc(taken, whole) {
+			list = append(list, state.TableSnapshot{Table: t, State: state.SnapshotWaiting})
+		}
 	}
 	return list, nil
 }
