@@ -50,6 +50,8 @@ type tableSnapshot struct {
 
 	// beyond holds something while a chunk is held beyond the budget: one may be (I10).
 	beyond chan struct{}
+	// hasTurn says that it may read new chunks, until everything is handed on. It belongs to read's goroutine, then to take's.
+	hasTurn bool
 	// suspended says that the rest of it lies behind the pipeline's end, and is left to a run that goes on for longer.
 	suspended atomic.Bool
 
@@ -140,7 +142,7 @@ func (e *Engine) followSnapshots() {
 			mu.Unlock()
 			if len(s.recovered) == 0 { // those cannot wait
 				if busy {
-					continue // I1: of two that overlap the later chunk could be handed on first
+					continue // it would wait for its turn, in a slot that another table can use
 				}
 				select {
 				case slots <- struct{}{}:
@@ -198,6 +200,17 @@ func (e *Engine) followSnapshots() {
 	}
 }
 
+// turn is held by the one snapshot of a table that reads new chunks: the later of two that overlap could otherwise be handed on
+// first (I1). Several are under way after a crash.
+func (e *Engine) turn(table string) chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.turns[table] == nil {
+		e.turns[table] = make(chan struct{}, 1)
+	}
+	return e.turns[table]
+}
+
 // number is the snapshot's, which never changes.
 func (s *tableSnapshot) number() int64 {
 	s.mu.Lock()
@@ -232,6 +245,9 @@ func (s *tableSnapshot) take() {
 			continue
 		}
 		s.abandon(p)
+	}
+	if s.hasTurn {
+		<-e.turn(s.row.Table)
 	}
 	if e.soft.Err() != nil {
 		return
@@ -322,6 +338,14 @@ func (s *tableSnapshot) read(pieces chan<- piece) {
 		}
 		floor = max(floor, p.at)
 		if !s.send(pieces, p) {
+			return
+		}
+	}
+	if !row.Read {
+		select {
+		case s.engine.turn(row.Table) <- struct{}{}:
+			s.hasTurn = true
+		case <-s.engine.soft.Done():
 			return
 		}
 	}
