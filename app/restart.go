@@ -82,9 +82,12 @@ func (p *RestartPlan) String() string {
 	}
 	line("stored", "everything through %s is in every sink", p.Through)
 	line("start", "%s", p.Start)
-	if p.Lost != nil {
+	switch {
+	case p.Lost != nil && p.stored.Snapshot:
+		line("LOST", "what was committed from %s: the snapshot brings the rows there are then, but no deletion and no version of between", p.Lost)
+	case p.Lost != nil:
 		line("LOST", "what was committed from %s is delivered to no sink", p.Lost)
-	} else {
+	default:
 		line("lost", "nothing")
 	}
 	if p.Repeated != nil {

@@ -130,7 +130,9 @@ func runAll(ctx context.Context, pipelines []*Pipeline, o RunOptions) error {
 				err = errors.New("every partition of the change stream has ended: was it dropped?")
 			}
 			if err != nil {
-				err = fmt.Errorf("pipeline %s: %w", p.Config.Name, err)
+				if named := "pipeline " + p.Config.Name + ": "; !strings.HasPrefix(err.Error(), named) { // the engine's do
+					err = fmt.Errorf("%s%w", named, err)
+				}
 				o.Logger.Error("pipeline failed", "pipeline", p.Config.Name, "error", err)
 				stop()
 			}

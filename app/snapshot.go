@@ -160,7 +160,7 @@ func (s *snapshots) bounds(ctx context.Context) (from, to string, err error) {
 
 func (s *snapshots) explain(err error) error {
 	if errors.Is(err, state.ErrNoPipeline) {
-		return fmt.Errorf("%w: a snapshot is taken beside a running stream: start the pipeline first ('spanledger run'), with start: snapshot for one of everything", err)
+		return fmt.Errorf("%w: a snapshot is taken beside a running stream: start the pipeline first, with start: snapshot for one of everything", err)
 	}
 	return err
 }
@@ -179,6 +179,9 @@ func (s *snapshots) wait(ctx context.Context, r SnapshotResult) (SnapshotResult,
 		}
 		switch state.SnapshotState(r.State) {
 		case state.SnapshotDone:
+			if r.Rows+r.Dropped == 0 && (r.From != "" || r.To != "") {
+				fmt.Fprintln(s.Out, "the range held no rows: --from is the first key and --to the one behind the last, in the order of the primary key")
+			}
 			return r, nil
 		case state.SnapshotFailed:
 			return r, fmt.Errorf("the snapshot of table %s failed: %s", r.Table, r.Error)

@@ -88,6 +88,14 @@ func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
 	return fmt.Errorf("database %s has no change stream %s: %s (%w)", c.Database, c.Stream, didYouMean(c.Stream, have), errNoStream)
 }
 
+// orEmulator is what else may be wrong where a database is not found.
+func (e Endpoints) orEmulator() string {
+	if e.Spanner == "" {
+		return ""
+	}
+	return ", or make it in the emulator at " + e.Spanner + ", which forgets everything with each start ('spanledger init' makes what a configuration names)"
+}
+
 // streams lists the names of a database's change streams, as the role sees them.
 func (e Endpoints) streams(ctx context.Context, database, role string) (have []string, err error) {
 	client, err := e.spannerClientAs(ctx, database, role)
@@ -101,6 +109,9 @@ func (e Endpoints) streams(ctx context.Context, database, role string) (have []s
 		have = append(have, name)
 		return err
 	})
+	if spanner.ErrCode(err) == codes.NotFound {
+		return nil, fmt.Errorf("there is no database %s: correct the name%s: %w", database, e.orEmulator(), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the change streams of database %s: %w", database, err)
 	}

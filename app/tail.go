@@ -43,7 +43,7 @@ type TailSummary struct {
 	Changes int
 	// Through is how far everything was read, Start where reading began.
 	Start, Through change.Timestamp
-	// command is how to go on.
+	// command is how to go on, "" where nothing does.
 	command string
 }
 
@@ -52,6 +52,9 @@ func (s TailSummary) String() string {
 	text := fmt.Sprintf("%d changes shown; everything committed through %s was read", s.Changes, s.Through)
 	if s.Through < s.Start {
 		text = fmt.Sprintf("%d changes shown; nothing is known to be complete yet", s.Changes)
+	}
+	if s.command == "" {
+		return text
 	}
 	return text + ". To go on, with what was ahead of that once more:\n  " + s.command
 }
@@ -125,7 +128,9 @@ func Tail(ctx context.Context, o TailOptions) (*TailSummary, error) {
 	if errors.Is(err, errLimit) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		err = nil
 	}
-	s.command = o.command(r.Info().Stream, max(s.Through+1, start))
+	if _, gone := errors.AsType[*changestream.GoneError](err); !gone { // then nothing goes on there
+		s.command = o.command(r.Info().Stream, max(s.Through+1, start))
+	}
 	return s, err
 }
 
@@ -197,6 +202,9 @@ func (o *TailOptions) command(stream string, from change.Timestamp) string {
 	}
 	for _, t := range o.Tables {
 		words = append(words, "--table", shellQuote(t))
+	}
+	if o.Role != "" {
+		words = append(words, "--role", shellQuote(o.Role))
 	}
 	if o.Where != "" {
 		words = append(words, "--where", shellQuote(o.Where))

@@ -24,8 +24,8 @@ func (e *LostError) Error() string {
 		where = "partition " + abbreviate(e.Token) + " of " + where
 	}
 	return fmt.Sprintf("changestream: %s can no longer be read from %v: the retention period has passed, or the stream was made later; "+
-		"the changes from then until the start of a new incarnation are lost to this pipeline. "+
-		"Begin a new incarnation from now, from the earliest timestamp retained or with a snapshot, and raise the stream's retention_period if the reader was slow: %v",
+		"what was committed between then and the earliest timestamp retained is lost to the reader. "+
+		"Begin again from now or from the earliest, and raise the stream's retention_period if the reader was slow: %v",
 		where, e.From, e.Err)
 }
 
@@ -60,7 +60,7 @@ func (e *GoneError) Error() string {
 	default:
 		why = "the stream was dropped, dropped and made again, or the database was restored"
 	}
-	return fmt.Sprintf("changestream: %s is not there any more: %s. What was committed since is lost to this pipeline unless a new incarnation takes a snapshot: %v",
+	return fmt.Sprintf("changestream: %s is not there any more: %s. What was committed since cannot be read from it: %v",
 		what, why, e.Err)
 }
 

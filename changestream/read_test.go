@@ -385,7 +385,7 @@ func TestReadFinalErrors(t *testing.T) {
 		"retention": {codes.OutOfRange, "start_timestamp is too far in the past", func(err error) bool {
 			var e *LostError
 			return errors.As(err, &e) && e.From == 1 && e.Token == "p"
-		}, "incarnation"},
+		}, "Begin again from now or from the earliest"},
 		"token of another stream": {codes.InvalidArgument, "Partition token does not belong to this change stream", func(err error) bool {
 			var e *GoneError
 			return errors.As(err, &e) && e.Token == "p"

@@ -131,7 +131,7 @@ committed between the new start and what they have.`,
 				return usage("--from is required: now, earliest, a timestamp, or snapshot")
 			}
 			if o.From, err = app.ParseWhen(from); err != nil {
-				return usage("--from %w", err)
+				return usage("--from %w, or snapshot", err)
 			}
 			if o.Config, err = loadConfig(file); err != nil {
 				return err

@@ -113,6 +113,8 @@ type Engine struct {
 	watermark change.Timestamp
 	// snapshots are those not wholly durable, by number; lastSnapshots some that have ended.
 	snapshots     map[int64]*tableSnapshot
+	lastChunk     map[string]change.Timestamp // of the newest chunk handed on, by table
+	turns         map[string]chan struct{}    // to read a table's chunks
 	lastSnapshots []state.TableSnapshot
 }
 
@@ -164,7 +166,7 @@ func New(opts Options) (*Engine, error) {
 		opts: opts, log: opts.Logger.With("pipeline", opts.Config.Pipeline),
 		poke: make(chan struct{}, 1), ready: make(chan struct{}), graph: changestream.NewGraph(),
 		progress: map[string][]state.Progress{}, loaded: map[string]bool{},
-		running: map[string]*partition{}, waiting: map[string]change.Timestamp{}, tables: map[string]*change.Table{}, snapshots: map[int64]*tableSnapshot{},
+		running: map[string]*partition{}, waiting: map[string]change.Timestamp{}, tables: map[string]*change.Table{}, snapshots: map[int64]*tableSnapshot{}, lastChunk: map[string]change.Timestamp{}, turns: map[string]chan struct{}{},
 	}
 	e.budget = newBudget(opts.BudgetBytes, opts.Order == OrderCommit, e.closeLargest, e.lowestAccount)
 	e.hard, e.stopHard = context.WithCancelCause(context.Background())

@@ -68,6 +68,7 @@ type world struct {
 	once   *memsink.Destination
 	least  *memsink.Destination
 	rng    *dice
+	config state.Config
 	order  Order
 	faults int // mean number of sink calls between faults, 0 for none
 	// ahead is what the source has received of the next frame while the engine has one; 0 for a source without a budget.

@@ -38,7 +38,7 @@ const breakTimeout = 10 * time.Second
 // broken records a gap if err says that changes are lost, and makes it a *BrokenError then (I11). Another error it answers
 // as it is.
 func (e *Engine) broken(ctx context.Context, err error) error {
-	reason := lossOf(err)
+	reason, cause := lossOf(err)
 	if reason == "" {
 		return err
 	}
@@ -60,7 +60,7 @@ func (e *Engine) broken(ctx context.Context, err error) error {
 		from = max(from, w+1)
 	}
 	e.log.Error("the pipeline's incarnation cannot go on", "incarnation", e.pipeline.Incarnation, "reason", reason, "from", from)
-	return Break(ctx, e.opts.Store, e.pipeline, state.Gap{Reason: reason, From: from, Detail: err.Error()}, err)
+	return Break(ctx, e.opts.Store, e.pipeline, state.Gap{Reason: reason, From: from, Detail: cause.Error()}, cause)
 }
 
 // Break records a gap of the pipeline's current incarnation, and answers it as a *BrokenError because of err: for who finds
@@ -73,21 +73,21 @@ func Break(ctx context.Context, s state.Store, p state.Pipeline, g state.Gap, er
 	return b
 }
 
-// lossOf is why err means lost changes, "" if it does not.
-func lossOf(err error) state.Reason {
-	if _, ok := errors.AsType[*changestream.LostError](err); ok {
-		return state.Expired
+// lossOf is why err means lost changes, and the part of it that says so; "" if it does not.
+func lossOf(err error) (state.Reason, error) {
+	if lost, ok := errors.AsType[*changestream.LostError](err); ok {
+		return state.Expired, lost
 	}
 	if gone, ok := errors.AsType[*changestream.GoneError](err); ok {
 		if gone.Cause == changestream.StreamDropped || gone.Cause == changestream.DatabaseGone {
-			return state.Dropped
+			return state.Dropped, gone
 		}
-		return state.Recreated
+		return state.Recreated, gone
 	}
 	if m, ok := errors.AsType[*state.MismatchError](err); ok && m.Field == "identity" {
-		return state.Restored
+		return state.Restored, m
 	}
-	return ""
+	return "", nil
 }
 
 // opened notes what the stored state says of the incarnation.

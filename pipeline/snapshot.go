@@ -50,6 +50,8 @@ type tableSnapshot struct {
 
 	// beyond holds something while a chunk is held beyond the budget: one may be (I10).
 	beyond chan struct{}
+	// hasTurn says that it may read new chunks, until everything is handed on. It belongs to read's goroutine, then to take's.
+	hasTurn bool
 	// suspended says that the rest of it lies behind the pipeline's end, and is left to a run that goes on for longer.
 	suspended atomic.Bool
 
@@ -109,10 +111,13 @@ func (e *Engine) addSnapshot(s *tableSnapshot) {
 	e.mu.Unlock()
 }
 
-// followSnapshots takes the snapshots there are and those asked for, a few at a time, until reading stops.
+// followSnapshots takes the snapshots there are and those asked for, a few at a time and one of a table, until reading stops.
 func (e *Engine) followSnapshots() {
 	slots := make(chan struct{}, snapshotsAtOnce)
 	begun := map[int64]bool{}
+	var mu sync.Mutex
+	taking := map[string]int{} // by table
+	ended := make(chan struct{}, 1)
 	begin := func() {
 		e.mu.Lock()
 		list := make([]*tableSnapshot, 0, len(e.snapshots))
@@ -131,7 +136,14 @@ func (e *Engine) followSnapshots() {
 			if begun[s.number()] {
 				continue
 			}
+			table := s.copyRow().Table
+			mu.Lock()
+			busy := taking[table] > 0
+			mu.Unlock()
 			if len(s.recovered) == 0 { // those cannot wait
+				if busy {
+					continue // it would wait for its turn, in a slot that another table can use
+				}
 				select {
 				case slots <- struct{}{}:
 				default:
@@ -139,11 +151,21 @@ func (e *Engine) followSnapshots() {
 				}
 			}
 			begun[s.number()] = true
+			mu.Lock()
+			taking[table]++
+			mu.Unlock()
 			holds := len(s.recovered) == 0
 			e.readers.Go(func() {
 				s.take()
 				if holds {
 					<-slots
+				}
+				mu.Lock()
+				taking[table]--
+				mu.Unlock()
+				select {
+				case ended <- struct{}{}:
+				default:
 				}
 			})
 		}
@@ -153,6 +175,8 @@ func (e *Engine) followSnapshots() {
 	for failures := 0; ; {
 		begin()
 		select {
+		case <-ended:
+			continue
 		case <-tick.C:
 		case <-e.soft.Done():
 			return
@@ -174,6 +198,17 @@ func (e *Engine) followSnapshots() {
 			}
 		}
 	}
+}
+
+// turn is held by the one snapshot of a table that reads new chunks: the later of two that overlap could otherwise be handed on
+// first (I1). Several are under way after a crash.
+func (e *Engine) turn(table string) chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.turns[table] == nil {
+		e.turns[table] = make(chan struct{}, 1)
+	}
+	return e.turns[table]
 }
 
 // number is the snapshot's, which never changes.
@@ -210,6 +245,9 @@ func (s *tableSnapshot) take() {
 			continue
 		}
 		s.abandon(p)
+	}
+	if s.hasTurn {
+		<-e.turn(s.row.Table)
 	}
 	if e.soft.Err() != nil {
 		return
@@ -303,6 +341,14 @@ func (s *tableSnapshot) read(pieces chan<- piece) {
 			return
 		}
 	}
+	if !row.Read {
+		select {
+		case s.engine.turn(row.Table) <- struct{}{}:
+			s.hasTurn = true
+		case <-s.engine.soft.Done():
+			return
+		}
+	}
 	for after, end := row.Cursor, row.Read; !end; {
 		p := s.next(snapshot.Range{
 			Table: row.Table, From: row.From, To: row.To, After: after, Floor: floor,
@@ -363,8 +409,11 @@ func (s *tableSnapshot) next(r snapshot.Range) piece {
 	return s.retry(r.Table, func() piece {
 		p := piece{after: r.After, watch: e.watches.watch(r.Table, 0)} // before the read begins: no change may pass unseen
 		try := r
+		e.mu.Lock()
+		try.Floor = max(r.Floor, e.lastChunk[r.Table]) // I1: behind the rows of the snapshot before
+		e.mu.Unlock()
 		if e.sequencer != nil {
-			try.Floor = max(r.Floor, e.sequencer.stay(p.watch))
+			try.Floor = max(try.Floor, e.sequencer.stay(p.watch))
 		}
 		chunk, err := e.rows.Read(e.soft, try)
 		if err != nil {
@@ -450,8 +499,13 @@ func (s *tableSnapshot) filled(p piece, chunk *snapshot.Chunk) piece {
 // hand hands a chunk to the lanes once the stream has come to its timestamp.
 func (s *tableSnapshot) hand(p piece) {
 	e := s.engine
-	// I1: what was committed up to the chunk's timestamp is in the lanes before its rows.
-	if !e.until(func() bool { through, _, _ := e.readThrough(); return through >= p.at }) {
+	// I1: what was committed up to the chunk's timestamp is in the lanes before its rows, and what another snapshot of the table had
+	// read by then and handed on before a crash.
+	ready := func() bool {
+		through, _, _ := e.readThrough()
+		return through >= p.at && !e.watches.earlier(p.watch)
+	}
+	if !e.until(ready) {
 		return
 	}
 	var rows []change.Change
@@ -478,6 +532,9 @@ func (s *tableSnapshot) hand(p piece) {
 	}
 	s.account.handOver(p.bytes)
 	e.toLanes(s.partition, f, h)
+	e.mu.Lock()
+	e.lastChunk[s.row.Table] = max(e.lastChunk[s.row.Table], p.at)
+	e.mu.Unlock()
 	e.stats.snapshotRows.Add(int64(len(rows)))
 	e.stats.snapshotDropped.Add(int64(len(p.rows) - len(rows)))
 	e.passed(p.watch)
@@ -635,15 +692,16 @@ func (e *Engine) snapshotsOfAll(ctx context.Context, p state.Pipeline) (list []s
 	if err != nil {
 		return nil, fmt.Errorf("pipeline %s: find the snapshots taken: %w", p.Pipeline, err)
 	}
-	if len(taken) > 0 {
-		return nil, nil // a stream that has wholly ended begins again
-	}
 	tables, err := e.rows.Tables(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("pipeline %s: find the tables to take a snapshot of: %w", p.Pipeline, err)
 	}
 	for _, t := range tables {
-		list = append(list, state.TableSnapshot{Table: t, State: state.SnapshotWaiting})
+		// A stream that has wholly ended begins again, and has taken them. A range that was asked for meanwhile is not all of a table.
+		whole := func(s state.TableSnapshot) bool { return s.Table == t && s.From == "" && s.To == "" }
+		if !slices.ContainsFunc(taken, whole) {
+			list = append(list, state.TableSnapshot{Table: t, State: state.SnapshotWaiting})
+		}
 	}
 	return list, nil
 }

@@ -162,3 +162,19 @@ func TestSnapshotBehindTheEnd(t *testing.T) {
 		t.Error("no snapshot came to the end")
 	}
 }
+
+// A range that somebody asks for before a new incarnation's first run does not take the place of the snapshot that it begins with (I2).
+func TestRangeBeforeTheFirstRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newSnapshotWorld(newDice(3), 20, 8, OrderKey, false)
+		w.many = true
+		config := testConfig
+		config.Snapshot = true
+		_, err := w.store.Open(t.Context(), config)
+		must(t, err)
+		_, _, err = w.store.RequestSnapshot(t.Context(), "test", state.TableSnapshot{Table: "carts", From: `["1"]`, To: `["2"]`})
+		must(t, err)
+		must(t, runToEnd(t, w.engine(t)))
+		must(t, w.check())
+	})
+}

@@ -147,7 +147,8 @@ func newScript(rng *dice, commits, keys int, hops bool) *script {
 func (s *script) Partitions(_ context.Context, start change.Timestamp) ([]change.Partition, error) {
 	var alive []change.Partition
 	for _, p := range s.parts {
-		if p.Start <= start && start < p.end {
+		// A partition of mutable key ranges has its end's changes too.
+		if p.Start <= start && (start < p.end || s.moving && start == p.end) {
 			alive = append(alive, change.Partition{Token: p.Token, Start: start})
 		}
 	}

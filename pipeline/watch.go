@@ -136,6 +136,18 @@ func (ws *watches) decide(w *watch) (out func(*change.Change) bool) {
 	return func(c *change.Change) bool { return w.rows[keys.of(c)] }
 }
 
+// earlier reports whether another chunk of the watch's table, read earlier, is still on its way.
+func (ws *watches) earlier(w *watch) bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, other := range ws.list {
+		if other != w && other.table == w.table && other.at != 0 && other.at < w.at {
+			return true
+		}
+	}
+	return false
+}
+
 // pass ends a watch: its rows are in the lanes, or never will be.
 func (ws *watches) pass(w *watch) {
 	ws.mu.Lock()

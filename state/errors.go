@@ -30,7 +30,7 @@ func (e *MismatchError) Error() string {
 var ErrNoPipeline = errors.New("no such pipeline")
 
 func unknownPipeline(name string) error {
-	return fmt.Errorf("state: pipeline %q: %w: it was never opened in this store, or its rows were deleted", name, ErrNoPipeline)
+	return fmt.Errorf("state: pipeline %q: %w: it has not begun ('spanledger run' begins it), or its rows in this metadata database were deleted", name, ErrNoPipeline)
 }
 
 // TooLargeError says that a single update is more than one Spanner transaction takes. Nothing of the Commit's updates from
