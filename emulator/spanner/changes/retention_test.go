@@ -131,6 +131,36 @@ func TestReadingAheadOfTheClock(t *testing.T) {
 	})
 }
 
+// A redraw that is still to come takes no record away that is there.
+func TestMaxBytesBeforeARedraw(t *testing.T) {
+	for _, mode := range []string{"IMMUTABLE_KEY_RANGE", "MUTABLE_KEY_RANGE"} {
+		t.Run(mode, func(t *testing.T) {
+			inBubble(t, Options{MaxBytes: 10_000}, func(t *testing.T, b *bench) {
+				token := b.tokens(b.ddl(all("S", "partition_mode", mode)))[0]
+				at := time.Now().Add(time.Hour).UnixMicro()
+				r, err := b.log.Split("S", token, 5, nil, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range int64(100) {
+					last := b.commit(insert(tableT, rowT(i, strings.Repeat("x", 1000), 1)))
+					if n := len(b.data(last, last, token)); n != 1 {
+						t.Fatalf("%d rows at commit %d", n, i)
+					}
+				}
+				time.Sleep(time.Hour + time.Second)
+				last := b.commit(insert(tableT, rowT(1<<62, "", 1)))
+				if got := b.tokens(last); len(got) != len(r.Tokens) {
+					t.Errorf("after the split there are %v", got)
+				}
+				if s := b.log.streams["S"]; s.bytes > 10_000 {
+					t.Errorf("%d bytes", s.bytes)
+				}
+			})
+		})
+	}
+}
+
 // Churn keeps its rate, whatever becomes of the clock.
 func TestChurnWhenTheClockGoesBack(t *testing.T) {
 	var by atomic.Int64
