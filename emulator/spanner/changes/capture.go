@@ -110,7 +110,7 @@ func (s *stream) capture(txn *transaction, p *partition, v *view, ch *store.RowC
 	txn.records++
 	p.open, p.openView = d, v
 	p.add(entry{at: txn.commit.Timestamp, data: d})
-	s.retained = append(s.retained, retained{at: txn.commit.Timestamp, part: p})
+	s.retain(retained{at: txn.commit.Timestamp, part: p})
 	s.grow(ch, 200)
 }
 
@@ -154,7 +154,7 @@ func (s *stream) grow(ch *store.RowChange, extra int64) {
 			n += valueBytes(row[i])
 		}
 	}
-	s.retained[len(s.retained)-1].bytes += n
+	s.retained[s.newest].bytes += n
 	s.bytes += n
 }
 

@@ -43,10 +43,13 @@ func (l *Log) startChurn() {
 		next := l.clock.Now()
 		for {
 			// A fixed rate: what a turn takes does not slow the next. Turns that a stepped clock or a busy machine has missed
-			// are not made up for.
+			// are not made up for, nor are those waited for that a clock which went back has put off.
 			now := l.clock.Now()
 			if next = next.Add(c.Interval); next.Before(now) {
 				next = now
+			}
+			if latest := now.Add(c.Interval); next.After(latest) {
+				next = latest
 			}
 			fired, stop := l.clock.NewTimer(next.Sub(now))
 			select {

@@ -325,8 +325,7 @@ func (s *stream) announce(p *partition, starts []*partition, event *controlRow, 
 	for i, row := range rows {
 		row.sequence = i
 		p.add(entry{at: row.at, control: row})
-		s.retained = append(s.retained, retained{at: row.at, bytes: 200, part: p})
-		s.bytes += 200
+		s.retain(retained{at: row.at, bytes: 200, part: p})
 	}
 }
 

@@ -3,7 +3,9 @@ package changes
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -77,20 +79,20 @@ func TestCollect(t *testing.T) {
 // skewed is the bubble's clock, and some more.
 type skewed struct {
 	SystemClock
-	by *time.Duration
+	by *atomic.Int64 // a time.Duration
 }
 
-func (c skewed) Now() time.Time { return c.SystemClock.Now().Add(*c.by) }
+func (c skewed) Now() time.Time { return c.SystemClock.Now().Add(time.Duration(c.by.Load())) }
 
 // What is gone is out of bounds for good: a query there would miss it without a word.
 func TestRemovedRecordsStayOutOfBounds(t *testing.T) {
-	var by time.Duration
+	var by atomic.Int64
 	for name, back := range map[string]func(*bench){
-		"clock": func(*bench) { by = -DefaultRetention },
+		"clock": func(*bench) { by.Store(int64(-DefaultRetention)) },
 		"ALTER": func(b *bench) { b.ddl(all("S", "retention_period", "30d")) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			by = 0
+			by.Store(0)
 			inBubble(t, Options{Clock: skewed{by: &by}}, func(t *testing.T, b *bench) {
 				at := b.ddl(all("S"))
 				first := b.tokens(at)[0]
@@ -117,13 +119,67 @@ func TestRemovedRecordsStayOutOfBounds(t *testing.T) {
 
 // Commits lie ahead of a clock that has gone back, and can be read all the same.
 func TestReadingAheadOfTheClock(t *testing.T) {
-	by := -time.Hour
+	var by atomic.Int64
+	by.Store(int64(-time.Hour))
 	inBubble(t, Options{Clock: skewed{by: &by}}, func(t *testing.T, b *bench) {
 		at := b.ddl(all("S"))
 		row := b.commit(insert(tableT, rowT(1, "", 1)))
 		began := time.Now()
 		if got := b.data(row, row, b.tokens(at)[0]); len(got) != 1 || time.Since(began) > time.Second {
 			t.Errorf("%d rows after %v", len(got), time.Since(began))
+		}
+	})
+}
+
+// A redraw that is still to come takes no record away that is there.
+func TestMaxBytesBeforeARedraw(t *testing.T) {
+	for _, mode := range []string{"IMMUTABLE_KEY_RANGE", "MUTABLE_KEY_RANGE"} {
+		t.Run(mode, func(t *testing.T) {
+			inBubble(t, Options{MaxBytes: 10_000}, func(t *testing.T, b *bench) {
+				token := b.tokens(b.ddl(all("S", "partition_mode", mode)))[0]
+				at := time.Now().Add(time.Hour).UnixMicro()
+				r, err := b.log.Split("S", token, 5, nil, at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range int64(100) {
+					last := b.commit(insert(tableT, rowT(i, strings.Repeat("x", 1000), 1)))
+					if n := len(b.data(last, last, token)); n != 1 {
+						t.Fatalf("%d rows at commit %d", n, i)
+					}
+				}
+				time.Sleep(time.Hour + time.Second)
+				last := b.commit(insert(tableT, rowT(1<<62, "", 1)))
+				if got := b.tokens(last); len(got) != len(r.Tokens) {
+					t.Errorf("after the split there are %v", got)
+				}
+				if s := b.log.streams["S"]; s.bytes > 10_000 {
+					t.Errorf("%d bytes", s.bytes)
+				}
+			})
+		})
+	}
+}
+
+// Churn keeps its rate, whatever becomes of the clock.
+func TestChurnWhenTheClockGoesBack(t *testing.T) {
+	var by atomic.Int64
+	inBubble(t, Options{Clock: skewed{by: &by}, Churn: Churn{Interval: time.Second, Move: 1}}, func(t *testing.T, b *bench) {
+		defer b.log.Close()
+		b.ddl(all("S"))
+		made := func() uint64 {
+			synctest.Wait()
+			b.log.mu.Lock()
+			defer b.log.mu.Unlock()
+			return b.log.streams["S"].nextID
+		}
+		for _, jump := range []time.Duration{0, time.Hour, -2 * time.Hour} {
+			by.Store(int64(jump))
+			before := made()
+			time.Sleep(time.Minute)
+			if n := made() - before; n < 55 || n > 65 {
+				t.Errorf("after a jump by %v there are %d redraws in a minute", jump, n)
+			}
 		}
 	})
 }

@@ -35,6 +35,7 @@ type stream struct {
 	// retained is one element for each entry of any partition and for each end of one, oldest first, so that expiry looks at
 	// nothing else.
 	retained []retained
+	newest   int // the index of the one added last
 	bytes    int64
 	floor    int64 // newest timestamp of which something was removed
 
@@ -94,8 +95,19 @@ func (s *stream) finish(p *partition, end, limit int64) {
 	p.sample = nil
 	s.ended = append(s.ended, p)
 	// What is left of it counts as a record of its end does, so that partitions which come and go are bounded too.
-	s.retained = append(s.retained, retained{at: end, bytes: partitionBytes})
-	s.bytes += partitionBytes
+	s.retain(retained{at: end, bytes: partitionBytes})
+}
+
+// retain adds to what is retained, before what is announced for a later time.
+func (s *stream) retain(r retained) {
+	i := len(s.retained)
+	s.retained = append(s.retained, r)
+	for ; i > 0 && s.retained[i-1].at > r.at; i-- {
+		s.retained[i] = s.retained[i-1]
+	}
+	s.retained[i] = r
+	s.newest = i
+	s.bytes += r.bytes
 }
 
 // redefine takes over an altered definition; it holds for the commits that follow. The partition mode cannot be altered.
@@ -124,8 +136,12 @@ func (s *stream) earliest(now int64) int64 {
 // bounds, though the clock should go back or retention_period grow: a query there would miss it without a word.
 func (s *stream) expire(now int64) {
 	horizon := s.earliest(now)
+	// What is still to come takes nothing away that is there.
+	tooMuch := func(r retained) bool {
+		return s.log.opts.MaxBytes > 0 && s.bytes > s.log.opts.MaxBytes && r.at <= max(now, s.log.last)
+	}
 	n := 0
-	for n < len(s.retained) && (s.retained[n].at < horizon || s.log.opts.MaxBytes > 0 && s.bytes > s.log.opts.MaxBytes) {
+	for n < len(s.retained) && (s.retained[n].at < horizon || tooMuch(s.retained[n])) {
 		r := s.retained[n]
 		s.floor = max(s.floor, r.at)
 		horizon = max(horizon, r.at+1) // gone for its size: everything of that commit is unreadable now

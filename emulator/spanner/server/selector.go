@@ -87,8 +87,8 @@ func (ses *session) resolve(ctx context.Context, sel *sppb.TransactionSelector, 
 	return nil, errorf(codes.InvalidArgument, "the transaction selector is not known")
 }
 
-// checkReadWrite refuses options of a read-write transaction that are not known. Both lock modes are the same here: no
-// transaction waits for another, and conflicts show at the commit.
+// checkReadWrite refuses options of a read-write transaction that are not known. Both lock modes are the same here: conflicts show
+// at the commit.
 func checkReadWrite(o *sppb.TransactionOptions) error {
 	if _, ok := sppb.TransactionOptions_IsolationLevel_name[int32(o.GetIsolationLevel())]; !ok {
 		return errorf(codes.InvalidArgument, "the isolation level %v is not known", o.GetIsolationLevel())

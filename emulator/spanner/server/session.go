@@ -143,11 +143,12 @@ func (a *dataService) ListSessions(_ context.Context, r *sppb.ListSessionsReques
 	if err != nil {
 		return nil, err
 	}
+	now := d.clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	found := slices.DeleteFunc(childrenOf(d.sessions, d.name), func(n string) bool {
 		p := d.sessions[n].proto
-		return p.GetMultiplexed() || !f.matches(map[string]string{"name": n}, p.GetLabels())
+		return p.GetMultiplexed() || d.sessions[n].expired(now) || !f.matches(map[string]string{"name": n}, p.GetLabels())
 	})
 	names, next, err := page(found, r.GetPageSize(), r.GetPageToken())
 	if err != nil {

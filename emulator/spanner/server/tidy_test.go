@@ -180,6 +180,9 @@ func TestTidy(t *testing.T) {
 	end()
 	d.clock.step(sessionIdle + time.Second)
 	d.want(codes.NotFound, d.commit(ok, nil, row("2")), "an idle session")
+	if list, err := d.srv.data.ListSessions(d.ctx, &sppb.ListSessionsRequest{Database: d.db.name}); err != nil || len(list.GetSessions()) != 1 || list.GetSessions()[0].GetName() != busy {
+		t.Errorf("listed are %v, %v", list, err)
+	}
 	d.want(codes.OK, d.commit(multiplexed, nil, row("2")), "a multiplexed session")
 	d.clock.step(sessionLife)
 	d.srv.Tidy()
