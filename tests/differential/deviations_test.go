@@ -128,13 +128,6 @@ func init() {
 			},
 		},
 		{
-			id: "late", what: "OURS: a unique index, or a commit timestamp in the future, is checked at commit only, not by the statement", reference: "[E]",
-			code: func(h history, ours, theirs answer) bool {
-				return ours.code == codes.OK && (theirs.code == codes.AlreadyExists && strings.HasPrefix(theirs.message, "UNIQUE violation") ||
-					theirs.code == codes.FailedPrecondition && strings.HasPrefix(theirs.message, "Cannot write timestamps in the future"))
-			},
-		},
-		{
 			id: "upsert", what: "INSERT OR UPDATE by DML resets the columns it does not list", reference: "8.9 [E]; [P] Mutation.insert_or_update keeps them",
 			result: func(what string, ours, theirs []string) bool {
 				return strings.HasPrefix(what, "table ") && len(ours) == len(theirs) && slices.EqualFunc(ours, theirs, onlyNulls)

@@ -187,12 +187,13 @@ func stampRows(m Mutation, ts int64) Mutation {
 	return m
 }
 
-// checkFuture refuses commit-timestamp columns that lie after the commit, which Spanner never lets in.
+// checkFuture refuses commit-timestamp columns that lie after the commit, or after the time of a statement, which Spanner never
+// lets in.
 func checkFuture(t *Table, r Row, ts int64) error {
 	now := MicrosValue(ts)
 	for i := range t.Columns {
 		c := &t.Columns[i]
-		if c.AllowCommitTimestamp && c.Type.Code == Timestamp && Compare(c.Type, r[i], now) > 0 {
+		if c.AllowCommitTimestamp && c.Type.Code == Timestamp && !r[i].IsPendingCommitTimestamp() && Compare(c.Type, r[i], now) > 0 {
 			return Errorf(codes.FailedPrecondition, "cannot write timestamps in the future to column %s of table %s, which holds commit timestamps", c.Name, t.QualifiedName())
 		}
 	}
@@ -338,7 +339,7 @@ func (w *writer) writeIndexes(b *buffer) error {
 	}
 	for _, a := range adds {
 		if a.x.Unique && holdsOther(w.tree(a.x.ID), a.key[:a.prefix], a.p.key) {
-			return Errorf(codes.AlreadyExists, "unique index violation on index %s of table %s: another row has the index key of row %s", a.x.QualifiedName(), a.x.Table, FormatKey(a.p.table, a.p.cur))
+			return notUnique(a.x, a.p.table, a.p.cur)
 		}
 		w.put(a.x.ID, a.key, a.p.key, Row{}, a.p.table)
 	}
