@@ -127,7 +127,7 @@ func encodeKey(parts []keyPart, where string, list *structpb.ListValue, whole bo
 	for i, p := range values {
 		v, err := decodeColumn(parts[i].column, p)
 		if err != nil {
-			return "", store.Errorf(codes.InvalidArgument, "invalid key part %s of %s: %v", parts[i].column.Name, where, err)
+			return "", store.Errorf(codes.FailedPrecondition, "invalid key part %s of %s: %v", parts[i].column.Name, where, err)
 		}
 		b = store.AppendKeyPart(b, parts[i].column.Type, v, parts[i].desc)
 	}
