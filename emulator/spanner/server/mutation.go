@@ -11,8 +11,8 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
-// mutations translates a commit's mutations under one schema version.
-func mutations(s *store.Schema, in []*sppb.Mutation) ([]store.Mutation, error) {
+// mutations translates a commit's mutations under one schema version. latest is what commit timestamps may be at most.
+func mutations(s *store.Schema, in []*sppb.Mutation, latest int64) ([]store.Mutation, error) {
 	out := make([]store.Mutation, 0, len(in))
 	for i, m := range in {
 		var op store.MutationOp
@@ -32,6 +32,9 @@ func mutations(s *store.Schema, in []*sppb.Mutation) ([]store.Mutation, error) {
 				return nil, err
 			}
 			ranges, err := keySet(tableKey(t), t.QualifiedName(), x.Delete.GetKeySet())
+			if err == nil {
+				err = pastKeys(t, x.Delete.GetKeySet(), latest)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -196,4 +199,38 @@ func keySet(parts []keyPart, where string, ks *sppb.KeySet) ([]store.Range, erro
 		merged = append(merged, r)
 	}
 	return merged, nil
+}
+
+// pastKeys refuses keys of a delete that name a commit timestamp in the future, as Spanner does: they cannot be there.
+func pastKeys(t *store.Table, ks *sppb.KeySet, latest int64) error {
+	parts := tableKey(t)
+	if !slices.ContainsFunc(parts, func(p keyPart) bool { return p.column.AllowCommitTimestamp }) {
+		return nil
+	}
+	keys := slices.Clone(ks.GetKeys())
+	for _, r := range ks.GetRanges() {
+		some, err := keySet(parts, t.QualifiedName(), &sppb.KeySet{Ranges: []*sppb.KeyRange{r}})
+		if err != nil {
+			return err
+		}
+		if len(some) > 0 { // an empty range may have any ends
+			keys = append(keys, r.GetStartClosed(), r.GetStartOpen(), r.GetEndClosed(), r.GetEndOpen())
+		}
+	}
+	for _, k := range keys {
+		for i, p := range k.GetValues() {
+			c := parts[i].column
+			if !c.AllowCommitTimestamp {
+				continue
+			}
+			v, err := decodeColumn(c, p)
+			if err != nil {
+				return err
+			}
+			if !v.IsPendingCommitTimestamp() && store.Compare(c.Type, v, store.MicrosValue(latest)) > 0 {
+				return store.Errorf(codes.FailedPrecondition, "cannot delete by a timestamp in the future: column %s of table %s holds commit timestamps", c.Name, t.QualifiedName())
+			}
+		}
+	}
+	return nil
 }

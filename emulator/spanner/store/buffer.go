@@ -91,6 +91,8 @@ type view interface {
 type effects struct {
 	buf  *buffer
 	view view
+	// latest is what columns of commit timestamps may hold at most: the present, in microseconds since 1970.
+	latest int64
 }
 
 // touch returns the pending state of a row, making it if need be, and notes it for undo.
@@ -187,6 +189,9 @@ func (e effects) write(m Mutation, values Row) error {
 		}
 		// A bad value is found before a missing row, as in Spanner.
 		if err := checkValue(t, &t.Columns[c], values[i]); err != nil {
+			return err
+		}
+		if err := checkFuture(t, c, values[i], e.latest); err != nil {
 			return err
 		}
 	}

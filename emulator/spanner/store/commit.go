@@ -91,7 +91,7 @@ func (db *Database) commitLocked(t *Txn, req CommitRequest, alone bool) (res Com
 	ts := db.nextTimestamp()
 	buf := stamp(&t.buf, ts)
 	now := &Snapshot{db: db, st: old, ts: ts, schema: old.schema}
-	eff := effects{buf: buf, view: now}
+	eff := effects{buf: buf, view: now, latest: ts}
 	ms := make([]Mutation, len(req.Mutations))
 	for i, m := range req.Mutations {
 		ms[i] = stampMutation(m, ts)
@@ -187,15 +187,11 @@ func stampRows(m Mutation, ts int64) Mutation {
 	return m
 }
 
-// checkFuture refuses commit-timestamp columns that lie after the commit, or after the time of a statement, which Spanner never
-// lets in.
-func checkFuture(t *Table, r Row, ts int64) error {
-	now := MicrosValue(ts)
-	for i := range t.Columns {
-		c := &t.Columns[i]
-		if c.AllowCommitTimestamp && c.Type.Code == Timestamp && !r[i].IsPendingCommitTimestamp() && Compare(c.Type, r[i], now) > 0 {
-			return Errorf(codes.FailedPrecondition, "cannot write timestamps in the future to column %s of table %s, which holds commit timestamps", c.Name, t.QualifiedName())
-		}
+// checkFuture refuses a value of a commit-timestamp column that lies after latest, which Spanner never lets in.
+func checkFuture(t *Table, column int, v Value, latest int64) error {
+	c := &t.Columns[column]
+	if c.AllowCommitTimestamp && c.Type.Code == Timestamp && !v.IsPendingCommitTimestamp() && Compare(c.Type, v, MicrosValue(latest)) > 0 {
+		return Errorf(codes.FailedPrecondition, "cannot write timestamps in the future to column %s of table %s, which holds commit timestamps", c.Name, t.QualifiedName())
 	}
 	return nil
 }
@@ -261,8 +257,10 @@ func (w *writer) write(b *buffer) ([]RowChange, error) {
 	var changes []RowChange
 	for _, p := range b.order {
 		if p.cur != nil {
-			if err := checkFuture(p.table, p.cur, w.ts); err != nil {
-				return nil, err
+			for i := range p.cur {
+				if err := checkFuture(p.table, i, p.cur[i], w.ts); err != nil {
+					return nil, err
+				}
 			}
 			if err := checkKey(p.table, p.cur, p.key); err != nil {
 				return nil, err

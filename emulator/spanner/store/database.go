@@ -98,6 +98,12 @@ func (db *Database) nextTimestamp() int64 {
 	return max(db.opts.Clock.Now().UnixMicro(), db.last+1)
 }
 
+// Latest is the latest commit timestamp that can have been told to anyone, in microseconds since 1970: the present, or the last
+// commit's where the clock does not move.
+func (db *Database) Latest() int64 {
+	return max(db.opts.Clock.Now().UnixMicro(), db.current.Load().ts)
+}
+
 // Strong returns a snapshot of everything committed so far. Its timestamp is that of a recent commit, or with fresh the
 // current time: every later commit is then above it.
 func (db *Database) Strong(fresh bool) *Snapshot {

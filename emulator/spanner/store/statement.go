@@ -17,7 +17,6 @@ func (t *Txn) settle() error {
 		return nil
 	}
 	base := t.pin()
-	now := max(t.db.opts.Clock.Now().UnixMicro(), t.db.current.Load().ts)
 	unique := map[*Table][]*Index{}
 	for _, u := range t.buf.undo {
 		p := u.p
@@ -26,9 +25,6 @@ func (t *Txn) settle() error {
 		}
 		if p.cur == nil {
 			continue
-		}
-		if err := checkFuture(p.table, p.cur, now); err != nil {
-			return err
 		}
 		for i := range p.cur {
 			if p.table.Columns[i].Type.Code == Timestamp && p.cur[i].IsPendingCommitTimestamp() {

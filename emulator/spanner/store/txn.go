@@ -16,13 +16,13 @@ type Txn struct {
 	db   *Database
 	opts TxnOptions
 
-	mu     sync.Mutex
-	base   *Snapshot // pinned by the first read or write, gone when done
-	blind  bool      // nothing has pinned base
-	reads  reads     // changed under Database.mu too with the right of way
-	claim  *claim    // the right of way, once there was something to read
-	buf    buffer
-	own    ownKeys // of the rows in buf
+	mu    sync.Mutex
+	base  *Snapshot // pinned by the first read or write, gone when done
+	blind bool      // nothing has pinned base
+	reads reads     // changed under Database.mu too with the right of way
+	claim *claim    // the right of way, once there was something to read
+	buf   buffer
+	own   ownKeys // of the rows in buf
 	// pending are the columns, by table, that statements have written the commit timestamp to.
 	pending map[int64][]bool
 	done    bool
@@ -302,7 +302,7 @@ func (t *Txn) apply(ms []Mutation) (broken bool, err error) {
 		t.buf.undo = t.buf.undo[:0]
 	}()
 	cells := t.buf.cells
-	e := effects{buf: &t.buf, view: txnView{t}}
+	e := effects{buf: &t.buf, view: txnView{t}, latest: t.db.Latest()}
 	if err := e.applyAll(ms); err != nil {
 		t.buf.rollback()
 		t.buf.cells = cells
