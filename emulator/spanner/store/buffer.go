@@ -139,6 +139,9 @@ func (e effects) keysIn(t *Table, r Range) []Key {
 
 // applyAll carries out mutations and then checks foreign keys. The undo log is empty before.
 func (e effects) applyAll(ms []Mutation) error {
+	if err := checkCascades(e.view.schemaVersion(), ms); err != nil {
+		return err
+	}
 	for _, m := range ms {
 		if err := e.apply(m); err != nil {
 			return err
