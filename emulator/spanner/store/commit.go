@@ -94,7 +94,9 @@ func (db *Database) commitLocked(t *Txn, req CommitRequest, alone bool) (res Com
 	eff := effects{buf: buf, view: now, latest: ts}
 	ms := make([]Mutation, len(req.Mutations))
 	for i, m := range req.Mutations {
-		ms[i] = stampMutation(m, ts)
+		if ms[i], err = stampMutation(m, ts); err != nil {
+			return res, nil, err
+		}
 	}
 	if err := eff.applyAll(ms); err != nil {
 		return res, nil, err
@@ -164,13 +166,17 @@ func stampRow(t *Table, r Row, ts int64) Row {
 }
 
 // stampMutation replaces placeholders where the column allows them; elsewhere they stay for checkRow to refuse.
-func stampMutation(m Mutation, ts int64) Mutation {
+func stampMutation(m Mutation, ts int64) (_ Mutation, err error) {
+	if m.RangesAt != nil {
+		m.Ranges, err = m.RangesAt(ts)
+		return m, err
+	}
 	for _, c := range m.Columns {
 		if m.Table.Columns[c].AllowCommitTimestamp {
-			return stampRows(m, ts)
+			return stampRows(m, ts), nil
 		}
 	}
-	return m
+	return m, nil
 }
 
 func stampRows(m Mutation, ts int64) Mutation {

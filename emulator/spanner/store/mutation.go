@@ -35,6 +35,8 @@ type Mutation struct {
 	Rows    []Row
 	// Ranges are the encoded key ranges that DeleteRows deletes.
 	Ranges []Range
+	// RangesAt, if set, makes Ranges once the commit timestamp is known, in microseconds since 1970: keys may name it.
+	RangesAt func(commit int64) ([]Range, error)
 }
 
 // key is the primary key of one of the mutation's rows; ok is false where the row leaves it to be made up.
