@@ -208,7 +208,7 @@ func init() {
 					ours[c.id()] = true
 				}
 				p.theirs = filter(p.theirs, func(c change) bool {
-					return !(c.record.modType == "UPDATE" && strings.HasPrefix(c.record.capture, "NEW_ROW") && !ours[c.id()])
+					return !(c.record.modType == "UPDATE" && strings.HasPrefix(c.record.capture, "NEW_ROW") && !ours[c.id()] && !p.c.h[p.step].writes(c))
 				})
 			},
 		},
@@ -344,9 +344,12 @@ func (p *pair) projectUpdates() {
 		n := max(0, slices.IndexFunc(mine, func(mine change) bool { // of those that show the same key
 			return p.trial().values([]dataRecord{mine.alone()}, []dataRecord{projected(mine)})
 		}))
-		if len(mine) > 0 {
+		switch {
+		case len(mine) > 0:
 			out = append(out, projected(mine[n]))
 			ours[c.id()] = slices.Delete(mine, n, n+1)
+		case p.c.h[p.step].writes(c):
+			out = append(out, c.alone())
 		}
 	}
 	p.theirs = joined(out)

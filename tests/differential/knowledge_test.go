@@ -67,6 +67,34 @@ func (s step) inserts(c change) bool {
 	})
 }
 
+// writes reports whether a step surely writes a watched column of the row that an update changes: a mutation says so by its key,
+// DML if it is about all rows. c is the emulator's, whose records list every watched column.
+func (s step) writes(c change) bool {
+	watched := func(name string) bool {
+		return slices.ContainsFunc(c.record.columns, func(col column) bool { return col.name == name && !col.key })
+	}
+	all := func(text string) bool {
+		set, ok := strings.CutPrefix(text, "UPDATE "+c.record.table+" SET ")
+		if set, ok = strings.CutSuffix(set, " WHERE TRUE"); !ok {
+			return false
+		}
+		return slices.ContainsFunc(assigned.FindAllStringSubmatch(set, -1), func(m []string) bool { return watched(m[1]) })
+	}
+	return s.kind == partitioned && all(s.statements[0]) || slices.ContainsFunc(s.ops, func(o op) bool {
+		switch o.kind {
+		case sql, batched:
+			return all(o.sql)
+		case update, upsert:
+			return o.table == c.record.table && slices.ContainsFunc(o.columns, watched) &&
+				slices.ContainsFunc(o.values, func(row string) bool { return o.hasKey(row, c.keys) })
+		}
+		return false
+	})
+}
+
+// assigned finds the columns that an UPDATE sets: the generator's names, not those inside of values.
+var assigned = regexp.MustCompile(`(?:^|, )([A-Z][0-9]*) = `)
+
 // hasKey reports whether a mutation's row has the key of a row that was there before, as far as it gives one: generated parts it
 // does not, and its own commit timestamp no such row has.
 func (o op) hasKey(row string, key map[string]any) bool {
