@@ -239,6 +239,9 @@ func checkRows(tr *tree, t *Table, at int64) (err error) {
 			if err = checkComputed(t, v.table, r); err == nil {
 				err = checkRow(t, r)
 			}
+			for i := 0; i < len(r) && err == nil; i++ {
+				err = checkFuture(t, i, r[i], at)
+			}
 		}
 		return err == nil
 	})
