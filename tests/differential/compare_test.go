@@ -116,7 +116,7 @@ func (c *comparison) result(what string, ours, theirs *table, ordered bool) {
 	if slices.Equal(a, b) {
 		return
 	}
-	if d := explainResult(what, a, b); d != nil {
+	if d := explainResult(c.h, what, a, b); d != nil {
 		c.used[d.id]++
 		return
 	}

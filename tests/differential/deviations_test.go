@@ -22,7 +22,7 @@ type deviation struct {
 	// turns ours into what the emulator makes of them.
 	cell    func(cell) bool
 	code    func(h history, ours, theirs answer) bool
-	result  func(what string, ours, theirs []string) bool
+	result  func(h history, what string, ours, theirs []string) bool
 	records func(p *pair)
 }
 
@@ -95,7 +95,7 @@ func init() {
 		},
 		{
 			id: "suspended", what: "a stream suspended by DROP FOR ALL is still listed as watching all", reference: "seen running 1.5.28",
-			result: func(what string, ours, theirs []string) bool {
+			result: func(h history, what string, ours, theirs []string) bool {
 				return what == "view CHANGE_STREAMS" && len(ours) == len(theirs) && !slices.ContainsFunc(ours, func(row string) bool {
 					return !slices.Contains(theirs, row) && !slices.Contains(theirs, strings.Replace(row, "false", "true", 1))
 				})
@@ -124,9 +124,11 @@ func init() {
 				return ours.code == codes.OK && theirs.code == codes.FailedPrecondition && tracked != nil &&
 					slices.ContainsFunc(strings.Split(tracked[1], ", "), h[:ours.step].redefined)
 			},
-			result: func(what string, ours, theirs []string) bool {
-				return (what == "view CHANGE_STREAM_TABLES" || what == "view CHANGE_STREAM_COLUMNS") && len(theirs) < len(ours) &&
-					!slices.ContainsFunc(theirs, func(row string) bool { return !slices.Contains(ours, row) })
+			result: func(h history, what string, ours, theirs []string) bool {
+				rest := func(rows, of []string) bool { // of streams whose watch list was not changed
+					return slices.ContainsFunc(rows, func(row string) bool { return !slices.Contains(of, row) && !h.redefined(firstOf(row)) })
+				}
+				return (what == "view CHANGE_STREAM_TABLES" || what == "view CHANGE_STREAM_COLUMNS") && !rest(ours, theirs) && !rest(theirs, ours)
 			},
 		},
 		{
@@ -153,13 +155,13 @@ func init() {
 		},
 		{
 			id: "ignored", what: "INSERT OR IGNORE returns the statement's last rows instead of those it inserted", reference: "seen running 1.5.28",
-			result: func(what string, ours, theirs []string) bool {
+			result: func(h history, what string, ours, theirs []string) bool {
 				return strings.Contains(what, " INSERT OR IGNORE ") && strings.Contains(what, " THEN RETURN ") && len(ours) == len(theirs)
 			},
 		},
 		{
 			id: "upsert", what: "INSERT OR UPDATE by DML resets the columns it does not list", reference: "8.9 [E]; [P] Mutation.insert_or_update keeps them",
-			result: func(what string, ours, theirs []string) bool {
+			result: func(h history, what string, ours, theirs []string) bool {
 				return strings.HasPrefix(what, "table ") && len(ours) == len(theirs) && slices.EqualFunc(ours, theirs, onlyNulls)
 			},
 			cell: func(v cell) bool {
@@ -174,7 +176,7 @@ func init() {
 		},
 		{
 			id: "options", what: "CHANGE_STREAM_OPTIONS lists two options only", reference: "8.13, 1.5 [E]",
-			result: func(what string, ours, theirs []string) bool {
+			result: func(h history, what string, ours, theirs []string) bool {
 				return what == "view CHANGE_STREAM_OPTIONS" && slices.Equal(theirs, slices.DeleteFunc(slices.Clone(ours), func(row string) bool {
 					return !strings.Contains(row, `"retention_period"`) && !strings.Contains(row, `"value_capture_type"`)
 				}))
@@ -242,8 +244,8 @@ func init() {
 }
 
 var (
-	pendingAt   = regexp.MustCompile("^(Column|Table) (\\w+) cannot be accessed because it, or its associated index, has a pending CommitTimestamp")
-	trackedBy   = regexp.MustCompile("^Cannot drop .* is tracked by [0-9]+ Change Streams?: ([^.]*)\\.")
+	pendingAt   = regexp.MustCompile(`^(Column|Table) (\w+) cannot be accessed because it, or its associated index, has a pending CommitTimestamp`)
+	trackedBy   = regexp.MustCompile(`^Cannot drop .* is tracked by [0-9]+ Change Streams?: ([^.]*)\.`)
 	violatedKey = regexp.MustCompile("^Foreign key `(\\w+)` constraint violation when deleting")
 )
 
@@ -270,9 +272,9 @@ func explainCode(h history, ours, theirs answer) *deviation {
 	return nil
 }
 
-func explainResult(what string, ours, theirs []string) *deviation {
+func explainResult(h history, what string, ours, theirs []string) *deviation {
 	for i := range deviations {
-		if d := &deviations[i]; d.result != nil && d.result(what, ours, theirs) {
+		if d := &deviations[i]; d.result != nil && d.result(h, what, ours, theirs) {
 			return d
 		}
 	}
@@ -299,6 +301,16 @@ func onlyNulls(ours, theirs string) bool {
 		}
 	}
 	return true
+}
+
+// firstOf is the first value of a row, if it is text.
+func firstOf(row string) string {
+	var values []any
+	if json.Unmarshal([]byte(row), &values) != nil || len(values) == 0 {
+		return ""
+	}
+	s, _ := values[0].(string)
+	return s
 }
 
 // filter keeps some changes, and the records that still have any.

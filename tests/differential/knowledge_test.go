@@ -75,10 +75,8 @@ func (s step) writes(c change) bool {
 	}
 	all := func(text string) bool {
 		set, ok := strings.CutPrefix(text, "UPDATE "+c.record.table+" SET ")
-		if set, ok = strings.CutSuffix(set, " WHERE TRUE"); !ok {
-			return false
-		}
-		return slices.ContainsFunc(assigned.FindAllStringSubmatch(set, -1), func(m []string) bool { return watched(m[1]) })
+		set, whole := strings.CutSuffix(set, " WHERE TRUE")
+		return ok && whole && slices.ContainsFunc(assigned.FindAllStringSubmatch(set, -1), func(m []string) bool { return watched(m[1]) })
 	}
 	return s.kind == partitioned && all(s.statements[0]) || slices.ContainsFunc(s.ops, func(o op) bool {
 		switch o.kind {
