@@ -45,6 +45,54 @@ func TestForeignKeysOfMutations(t *testing.T) {
 	}
 }
 
+// Mutations of one commit cannot both write a referenced key and delete it where the delete cascades; REPLACE is both.
+// DML may, since each statement is done before the next.
+func TestCascadeWriteAndDelete(t *testing.T) {
+	w := start(t, spanner.Options{},
+		"CREATE TABLE r (id INT64 NOT NULL, code STRING(9)) PRIMARY KEY (id)",
+		"CREATE TABLE f (id INT64 NOT NULL, r INT64, FOREIGN KEY (r) REFERENCES r (id) ON DELETE CASCADE) PRIMARY KEY (id)",
+		"CREATE TABLE p (id INT64 NOT NULL) PRIMARY KEY (id)",
+		"CREATE TABLE q (id INT64 NOT NULL, p INT64, FOREIGN KEY (p) REFERENCES p (id)) PRIMARY KEY (id)")
+	id, refers := []string{"id"}, []string{"id", "r"}
+	insert := func(table string, cols []string, values ...any) *cloudspanner.Mutation {
+		return cloudspanner.Insert(table, cols, values)
+	}
+	one, many := cloudspanner.Key{1}, cloudspanner.KeyRange{Start: cloudspanner.Key{1}, End: cloudspanner.Key{5}, Kind: cloudspanner.ClosedOpen}
+	w.apply(insert("r", id, 1), insert("f", refers, 1, 1))
+	for i, c := range []struct {
+		want codes.Code
+		ms   []*cloudspanner.Mutation
+	}{
+		{codes.FailedPrecondition, []*cloudspanner.Mutation{insert("r", id, 1), cloudspanner.Delete("r", one)}},
+		{codes.FailedPrecondition, []*cloudspanner.Mutation{cloudspanner.Delete("r", one), insert("r", id, 1)}},
+		{codes.FailedPrecondition, []*cloudspanner.Mutation{insert("r", id, 4), cloudspanner.Delete("r", many)}},
+		{codes.FailedPrecondition, []*cloudspanner.Mutation{cloudspanner.Update("r", []string{"id", "code"}, []any{1, "x"}), cloudspanner.Delete("r", cloudspanner.AllKeys())}},
+		{codes.FailedPrecondition, []*cloudspanner.Mutation{cloudspanner.Replace("r", id, []any{1})}},
+		{codes.OK, []*cloudspanner.Mutation{insert("r", id, 5), cloudspanner.Delete("r", many), insert("f", refers, 5, 5)}},
+		{codes.OK, []*cloudspanner.Mutation{insert("f", refers, 6, 5), cloudspanner.Delete("f", cloudspanner.Key{5})}},
+		{codes.OK, []*cloudspanner.Mutation{insert("p", id, 1), cloudspanner.Delete("p", one)}},
+		{codes.OK, []*cloudspanner.Mutation{cloudspanner.Replace("p", id, []any{1})}},
+	} {
+		if _, err := w.client.Apply(w.ctx, c.ms); cloudspanner.ErrCode(err) != c.want {
+			t.Errorf("case %d: %v, want %v", i, err, c.want)
+		}
+	}
+	if got := fmt.Sprint(w.query("SELECT id, r FROM f")); got != "[[6 5]]" {
+		t.Errorf("after the cascades: %s", got)
+	}
+	_, err := w.client.ReadWriteTransaction(w.ctx, func(ctx context.Context, tx *cloudspanner.ReadWriteTransaction) error {
+		for _, s := range []string{"INSERT INTO r (id) VALUES (9)", "DELETE FROM r WHERE id = 9"} {
+			if _, err := tx.Update(ctx, cloudspanner.NewStatement(s)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Errorf("by DML: %v", err)
+	}
+}
+
 // Of a transaction that refers to a row and one that deletes it, one loses.
 func TestForeignKeysUnderConcurrency(t *testing.T) {
 	w := start(t, spanner.Options{}, references...)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
+	"google.golang.org/grpc/codes"
 )
 
 // comparison compares the two outcomes of one history. It explains what differs by the listed deviations where it can; the rest
@@ -15,6 +16,7 @@ import (
 type comparison struct {
 	h            history
 	ours, theirs *outcome
+	step         int            // whose records are compared
 	used         map[string]int // deviation ids
 	differences  []string
 	// cut says that a listed deviation has made the two databases differ for good: what came after cannot be compared.
@@ -47,6 +49,9 @@ func (c *comparison) answers() {
 			return
 		}
 		b := c.theirs.answers[i]
+		if strings.HasPrefix(a.request, string(batched)) {
+			a, b = furthest(a, b)
+		}
 		if a.code != b.code {
 			if d := explainCode(c.h, a, b); d != nil {
 				c.used[d.id]++
@@ -66,6 +71,17 @@ func (c *comparison) answers() {
 	if n := len(c.ours.answers); n < len(c.theirs.answers) {
 		c.differ("after step %d: ours gave no answer", n)
 	}
+}
+
+// furthest makes of two answers to a batch that stopped at different statements those to the first statement where they differ.
+func furthest(a, b answer) (answer, answer) {
+	for _, x := range []struct{ more, less *answer }{{&a, &b}, {&b, &a}} {
+		if len(x.more.result.rows) > len(x.less.result.rows) {
+			x.more.code, x.more.message, x.more.result, x.less.result = codes.OK, "", nil, nil
+			return a, b
+		}
+	}
+	return a, b
 }
 
 func (c *comparison) results(what string, ours, theirs map[string]*table) {
@@ -100,7 +116,7 @@ func (c *comparison) result(what string, ours, theirs *table, ordered bool) {
 	if slices.Equal(a, b) {
 		return
 	}
-	if d := explainResult(what, a, b); d != nil {
+	if d := explainResult(c.h, what, a, b); d != nil {
 		c.used[d.id]++
 		return
 	}
@@ -155,6 +171,9 @@ func (c *comparison) stream(name string) {
 		}
 		if err := wellFormed(b); err != nil {
 			c.differ("%s: official: %v", where, err)
+		}
+		if one := joined(a); shape(one) != shape(a) {
+			c.differ("%s: ours begins a new record where it need not:\n%s", where, text(a))
 		}
 		c.transaction(pair{c, name, i, a, b})
 	}
@@ -211,6 +230,13 @@ func (c change) id() string {
 	return c.record.modType + c.record.table + jsonText(keys)
 }
 
+// alone is the change in a record of its own.
+func (c change) alone() dataRecord {
+	r := *c.record
+	r.mods = []mod{c.mod}
+	return r
+}
+
 func changes(records []dataRecord) []change {
 	var out []change
 	for i := range records {
@@ -265,9 +291,14 @@ func (c *comparison) transaction(p pair) {
 	c.differ("change stream %s, step %d:\n  ours:\n%s  official:\n%s", p.stream, p.step+1, text(p.ours), text(p.theirs))
 }
 
+// trial is a comparison of the pair's step that counts for itself.
+func (p pair) trial() *comparison {
+	return &comparison{h: p.c.h, ours: p.c.ours, theirs: p.c.theirs, step: p.step, used: map[string]int{}}
+}
+
 // equal compares, and counts the deviations that explain values.
 func (p pair) equal() bool {
-	trial := &comparison{h: p.c.h, ours: p.c.ours, theirs: p.c.theirs, used: map[string]int{}}
+	trial := p.trial()
 	if shape(p.ours) != shape(p.theirs) || !trial.values(p.ours, p.theirs) {
 		return false
 	}

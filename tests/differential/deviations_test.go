@@ -3,6 +3,7 @@ package differential
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,12 +17,12 @@ type deviation struct {
 	id        string
 	what      string
 	reference string // section of the change-stream reference, and its mark
-	// At most one of these is set. cell says whether it explains two different values, code whether it explains two different
+	// cell says whether it explains two different values, code whether it explains two different
 	// answers, result two different result sets; records takes out of a transaction's records what the deviation adds or loses, or
 	// turns ours into what the emulator makes of them.
 	cell    func(cell) bool
 	code    func(h history, ours, theirs answer) bool
-	result  func(what string, ours, theirs []string) bool
+	result  func(h history, what string, ours, theirs []string) bool
 	records func(p *pair)
 }
 
@@ -94,7 +95,7 @@ func init() {
 		},
 		{
 			id: "suspended", what: "a stream suspended by DROP FOR ALL is still listed as watching all", reference: "seen running 1.5.28",
-			result: func(what string, ours, theirs []string) bool {
+			result: func(h history, what string, ours, theirs []string) bool {
 				return what == "view CHANGE_STREAMS" && len(ours) == len(theirs) && !slices.ContainsFunc(ours, func(row string) bool {
 					return !slices.Contains(theirs, row) && !slices.Contains(theirs, strings.Replace(row, "false", "true", 1))
 				})
@@ -113,31 +114,58 @@ func init() {
 			},
 		},
 		{
-			id: "two faults", what: "a value that is too long, or a commit timestamp in the future, is found before a missing row", reference: "[E]",
+			id: "two faults", what: "of two faults of a statement's or mutation's rows the other one is found first", reference: "[E]",
+			code: func(h history, ours, theirs answer) bool { return twoFaults(ours, theirs) || twoFaults(theirs, ours) },
+		},
+		{
+			id: "watch list", what: "the views forget tables watched before ALTER CHANGE STREAM SET FOR, and DROP remembers them", reference: "seen running 1.5.28",
 			code: func(h history, ours, theirs answer) bool {
-				return (ours.code == codes.NotFound || ours.code == codes.AlreadyExists) && theirs.code == codes.FailedPrecondition &&
-					(strings.HasPrefix(theirs.message, "New value exceeds") || strings.HasPrefix(theirs.message, "Cannot write timestamps in the future")) ||
-					ours.code == codes.NotFound && theirs.code == codes.AlreadyExists && strings.HasSuffix(theirs.message, "due to previously inserted row")
+				tracked := trackedBy.FindStringSubmatch(theirs.message)
+				return ours.code == codes.OK && theirs.code == codes.FailedPrecondition && tracked != nil &&
+					slices.ContainsFunc(strings.Split(tracked[1], ", "), h[:ours.step].redefined)
+			},
+			result: func(h history, what string, ours, theirs []string) bool {
+				rest := func(rows, of []string) bool { // of streams whose watch list was not changed
+					return slices.ContainsFunc(rows, func(row string) bool { return !slices.Contains(of, row) && !h.redefined(firstOf(row)) })
+				}
+				return (what == "view CHANGE_STREAM_TABLES" || what == "view CHANGE_STREAM_COLUMNS") && !rest(ours, theirs) && !rest(theirs, ours)
 			},
 		},
 		{
-			id: "watch list", what: "the views forget tables watched before ALTER CHANGE STREAM SET FOR", reference: "seen running 1.5.28",
-			result: func(what string, ours, theirs []string) bool {
-				return (what == "view CHANGE_STREAM_TABLES" || what == "view CHANGE_STREAM_COLUMNS") && len(theirs) < len(ours) &&
-					!slices.ContainsFunc(theirs, func(row string) bool { return !slices.Contains(ours, row) })
+			id: "indexed", what: "writing a row whose key or indexed column has a pending commit timestamp reads that, and is refused", reference: "[E] effector reads",
+			code: func(h history, ours, theirs answer) bool {
+				what := pendingAt.FindStringSubmatch(theirs.message)
+				return theirs.code == codes.InvalidArgument && what != nil &&
+					(what[1] == "Column" && h.creates("INDEX .*\\b"+what[2]+"\\b") || what[1] == "Table" && ours.request == "commit")
 			},
 		},
 		{
-			id: "late", what: "OURS: a unique index, or a commit timestamp in the future, is checked at commit only, not by the statement", reference: "[E]",
+			id: "returned", what: "THEN RETURN returns a pending commit timestamp", reference: "seen running 1.5.28; [T] says it cannot",
 			code: func(h history, ours, theirs answer) bool {
-				return ours.code == codes.OK && (theirs.code == codes.AlreadyExists && strings.HasPrefix(theirs.message, "UNIQUE violation") ||
-					theirs.code == codes.FailedPrecondition && strings.HasPrefix(theirs.message, "Cannot write timestamps in the future"))
+				return ours.code == codes.InvalidArgument && theirs.code == codes.OK && strings.HasPrefix(ours.message, "THEN RETURN cannot return the pending commit timestamp")
+			},
+		},
+		{
+			id: "descending", what: "a cascade over a foreign key of a table with a descending key leaves rows, and the delete fails", reference: "seen running 1.5.28",
+			code: func(h history, ours, theirs answer) bool {
+				key := violatedKey.FindStringSubmatch(theirs.message)
+				return ours.code == codes.OK && theirs.code == codes.FailedPrecondition && key != nil &&
+					h.creates("CONSTRAINT "+key[1]+" FOREIGN KEY .* ON DELETE CASCADE.* DESC")
+			},
+		},
+		{
+			id: "ignored", what: "INSERT OR IGNORE returns the statement's last rows instead of those it inserted", reference: "seen running 1.5.28",
+			result: func(h history, what string, ours, theirs []string) bool {
+				return strings.Contains(what, " INSERT OR IGNORE ") && strings.Contains(what, " THEN RETURN ") && len(ours) == len(theirs)
 			},
 		},
 		{
 			id: "upsert", what: "INSERT OR UPDATE by DML resets the columns it does not list", reference: "8.9 [E]; [P] Mutation.insert_or_update keeps them",
-			result: func(what string, ours, theirs []string) bool {
+			result: func(h history, what string, ours, theirs []string) bool {
 				return strings.HasPrefix(what, "table ") && len(ours) == len(theirs) && slices.EqualFunc(ours, theirs, onlyNulls)
+			},
+			cell: func(v cell) bool {
+				return v.theirs == nil && v.c.h[v.c.step].runs("INSERT OR UPDATE INTO ")
 			},
 		},
 		{
@@ -148,7 +176,7 @@ func init() {
 		},
 		{
 			id: "options", what: "CHANGE_STREAM_OPTIONS lists two options only", reference: "8.13, 1.5 [E]",
-			result: func(what string, ours, theirs []string) bool {
+			result: func(h history, what string, ours, theirs []string) bool {
 				return what == "view CHANGE_STREAM_OPTIONS" && slices.Equal(theirs, slices.DeleteFunc(slices.Clone(ours), func(row string) bool {
 					return !strings.Contains(row, `"retention_period"`) && !strings.Contains(row, `"value_capture_type"`)
 				}))
@@ -157,12 +185,20 @@ func init() {
 		{
 			id: "replaced", what: "delete and insert (or replace) of a row that is there give one INSERT", reference: "8.7, 4.3 [T disabled]",
 			records: func(p *pair) {
+				row := func(c change) string { return c.record.table + jsonText(c.keys) }
 				inserted := map[string]bool{}
 				for _, c := range changes(p.ours) {
-					inserted[c.id()] = true
+					inserted[row(c)] = inserted[row(c)] || c.record.modType == "INSERT"
 				}
+				deleted := map[string]bool{}
+				for _, c := range changes(p.theirs) {
+					deleted[c.id()] = c.record.modType == "DELETE"
+				}
+				// Where the stream does not show inserts, the history must say that the row was inserted again.
+				unseen := p.c.option(p.stream, "exclude_insert", p.step) == "true"
 				p.ours = joined(filter(p.ours, func(c change) bool {
-					return !(c.record.modType == "DELETE" && inserted["INSERT"+strings.TrimPrefix(c.id(), "DELETE")])
+					again := inserted[row(c)] || unseen && !deleted[c.id()] && p.c.h[p.step].inserts(c)
+					return c.record.modType != "DELETE" || !again
 				}))
 			},
 		},
@@ -174,7 +210,7 @@ func init() {
 					ours[c.id()] = true
 				}
 				p.theirs = filter(p.theirs, func(c change) bool {
-					return !(c.record.modType == "UPDATE" && strings.HasPrefix(c.record.capture, "NEW_ROW") && !ours[c.id()])
+					return !(c.record.modType == "UPDATE" && strings.HasPrefix(c.record.capture, "NEW_ROW") && !ours[c.id()] && !p.c.h[p.step].writes(c))
 				})
 			},
 		},
@@ -207,6 +243,12 @@ func init() {
 	}
 }
 
+var (
+	pendingAt   = regexp.MustCompile(`^(Column|Table) (\w+) cannot be accessed because it, or its associated index, has a pending CommitTimestamp`)
+	trackedBy   = regexp.MustCompile(`^Cannot drop .* is tracked by [0-9]+ Change Streams?: ([^.]*)\.`)
+	violatedKey = regexp.MustCompile("^Foreign key `(\\w+)` constraint violation when deleting")
+)
+
 // seconds is the commit timestamp of a step, named as named does, without its fraction.
 func (o *outcome) seconds(name string) string {
 	for text := range o.commits {
@@ -230,13 +272,21 @@ func explainCode(h history, ours, theirs answer) *deviation {
 	return nil
 }
 
-func explainResult(what string, ours, theirs []string) *deviation {
+func explainResult(h history, what string, ours, theirs []string) *deviation {
 	for i := range deviations {
-		if d := &deviations[i]; d.result != nil && d.result(what, ours, theirs) {
+		if d := &deviations[i]; d.result != nil && d.result(h, what, ours, theirs) {
 			return d
 		}
 	}
 	return nil
+}
+
+// twoFaults reports whether a says that a row is or is not there, and b that a value is bad, or that another row is not or is there.
+func twoFaults(a, b answer) bool {
+	bad := b.code == codes.FailedPrecondition && slices.ContainsFunc([]string{"exceeds the maximum size", "annot write timestamps in the future",
+		"annot delete by a timestamp in the future", "Cannot write a value for the referenced column", "Cannot write and delete the row"},
+		func(text string) bool { return strings.Contains(b.message, text) })
+	return (a.code == codes.NotFound || a.code == codes.AlreadyExists) && bad || a.code == codes.NotFound && b.code == codes.AlreadyExists
 }
 
 // onlyNulls reports whether two rows differ only in values that are null in theirs.
@@ -251,6 +301,16 @@ func onlyNulls(ours, theirs string) bool {
 		}
 	}
 	return true
+}
+
+// firstOf is the first value of a row, if it is text.
+func firstOf(row string) string {
+	var values []any
+	if json.Unmarshal([]byte(row), &values) != nil || len(values) == 0 {
+		return ""
+	}
+	s, _ := values[0].(string)
+	return s
 }
 
 // filter keeps some changes, and the records that still have any.
@@ -276,23 +336,33 @@ func (p *pair) projectUpdates() {
 	if !p.c.h[p.step].updates() {
 		return
 	}
-	ours := map[string]change{}
+	ours := map[string][]change{}
 	for _, c := range changes(p.ours) {
-		ours[c.id()] = c
+		ours[c.id()] = append(ours[c.id()], c)
 	}
 	var out []dataRecord
 	for _, c := range changes(p.theirs) {
-		r, m := *c.record, c.mod
-		if r.modType == "UPDATE" {
-			mine, ok := ours[c.id()]
-			if !ok {
-				continue
-			}
-			r.columns = mine.record.columns
-			m.new, m.old = project(m.new, mine.new), project(m.old, mine.old)
+		if c.record.modType != "UPDATE" {
+			out = append(out, c.alone())
+			continue
 		}
-		r.mods = []mod{m}
-		out = append(out, r)
+		projected := func(mine change) dataRecord {
+			r := *c.record
+			r.columns = mine.record.columns
+			r.mods = []mod{{keys: c.keys, new: project(c.new, mine.new), old: project(c.old, mine.old)}}
+			return r
+		}
+		mine := ours[c.id()]
+		n := max(0, slices.IndexFunc(mine, func(mine change) bool { // of those that show the same key
+			return p.trial().values([]dataRecord{mine.alone()}, []dataRecord{projected(mine)})
+		}))
+		switch {
+		case len(mine) > 0:
+			out = append(out, projected(mine[n]))
+			ours[c.id()] = slices.Delete(mine, n, n+1)
+		case p.c.h[p.step].writes(c):
+			out = append(out, c.alone())
+		}
 	}
 	p.theirs = joined(out)
 }
@@ -316,34 +386,12 @@ func project(values, to map[string]any) map[string]any {
 	return out
 }
 
-// updates reports whether a step updates rows by DML.
-func (s step) updates() bool {
-	is := func(text string) bool {
-		return strings.HasPrefix(text, "UPDATE ") || strings.HasPrefix(text, "INSERT OR UPDATE ")
-	}
-	return s.kind == partitioned && is(s.statements[0]) || slices.ContainsFunc(s.ops, func(o op) bool { return o.kind == sql && is(o.sql) })
-}
-
-// redefined reports whether the watch list of a stream was changed.
-func (h history) redefined(stream string) bool {
-	return slices.ContainsFunc(h, func(s step) bool {
-		return s.kind == ddl && (strings.HasPrefix(s.statements[0], "ALTER CHANGE STREAM "+stream+" SET FOR") ||
-			strings.HasPrefix(s.statements[0], "ALTER CHANGE STREAM "+stream+" DROP FOR"))
-	})
-}
-
-// reorder puts our changes into the emulator's order and records, if they are the same changes.
+// reorder puts our changes into the emulator's order and records, if they are the same changes. The emulator also begins a new
+// record where a change that nobody watches lies between two by key; that ours begins one only where it must is checked before.
 func (p *pair) reorder() {
 	left := map[string][]change{}
-	var mine, emulators []string
 	for _, c := range changes(p.ours) {
-		left[c.id()], mine = append(left[c.id()], c), append(mine, c.id())
-	}
-	for _, c := range changes(p.theirs) {
-		emulators = append(emulators, c.id())
-	}
-	if slices.Equal(mine, emulators) {
-		return // the order is the same, so the records must be
+		left[c.id()] = append(left[c.id()], c)
 	}
 	out := slices.Clone(p.theirs)
 	for i := range out {
@@ -352,10 +400,7 @@ func (p *pair) reorder() {
 			id := change{&p.theirs[i], m}.id()
 			// Keys that differ in what the emulator does not show have the same id: take the one whose values fit.
 			n := slices.IndexFunc(left[id], func(c change) bool {
-				ours, theirs := *c.record, p.theirs[i]
-				ours.mods, theirs.mods = []mod{c.mod}, []mod{m}
-				trial := &comparison{h: p.c.h, ours: p.c.ours, theirs: p.c.theirs, used: map[string]int{}}
-				return trial.values([]dataRecord{ours}, []dataRecord{theirs})
+				return p.trial().values([]dataRecord{c.alone()}, []dataRecord{change{&p.theirs[i], m}.alone()})
 			})
 			if n < 0 {
 				return

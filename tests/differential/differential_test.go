@@ -10,214 +10,161 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"pgregory.net/rapid"
-
-	"github.com/spanledger/spanledger/emulator/official"
-	"github.com/spanledger/spanledger/emulator/spanner"
 )
 
 var (
-	flagHistories = flag.Int("histories", 80, "how many random histories to run")
-	flagSeed      = flag.Uint64("seed", 1, "seed of the random histories; 0 is a random one")
+	flagHistories = flag.Int("histories", 200, "how many random histories to run")
+	flagSeed      = flag.Int("seed", 1, "seed of the random histories; 0 is a random one")
+	flagHistory   = flag.Int("history", 0, "run this one random history only, by the number a failure gave")
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := stopServers(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
-// both is the two servers, each with as many databases as there are histories.
-type both struct {
-	ours, theirs *server
-	process      *official.Process
-	databases    int
-	used         map[string]int // deviation ids
-	took         [2]time.Duration
+// perSeed is how many numbers of histories a seed has.
+const perSeed = 1_000_000
+
+// numbers are the histories to run. A number is the seed that rapid draws the history from.
+func numbers() []int {
+	if *flagHistory != 0 {
+		return []int{*flagHistory}
+	}
+	seed := *flagSeed
+	if seed == 0 {
+		seed = int(time.Now().UnixMilli() % 1e9)
+	}
+	out := make([]int, *flagHistories)
+	for i := range out {
+		out[i] = seed*perSeed + i + 1
+	}
+	return out
 }
 
-// options keep the official emulator's partitions alone: they are another test's subject, and churn is slow to read.
-var options = official.SpannerOptions{Args: []string{"--enable_change_stream_churning=false"}}
+// minimized is how many of the histories that fail are made small.
+const minimized = 5
 
-func start(t *testing.T) *both {
-	b := &both{used: map[string]int{}, process: official.SpannerForTest(t, options)}
-	ctx := t.Context()
-	srv, err := spanner.Start(context.WithoutCancel(ctx), spanner.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.ours, err = dial(ctx, "ours", srv.Addr()); err != nil {
-		t.Fatal(err)
-	}
-	if b.theirs, err = dial(ctx, "official", b.process.Endpoint()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		for _, close := range []func() error{b.ours.conn.Close, srv.Close, b.theirs.conn.Close, b.process.Stop} {
-			if err := close(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	return b
-}
-
-// run plays h on both servers at once and compares.
-func (b *both) run(ctx context.Context, h history) (*comparison, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	b.databases++
-	id := fmt.Sprintf("h%d", b.databases)
-	var out [2]*outcome
-	var errs [2]error
+func TestRandomHistories(t *testing.T) {
+	requireServers(t)
+	began := time.Now()
+	var sum tally
+	failed := map[int]string{}
+	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for i, s := range []*server{b.ours, b.theirs} {
+	var next atomic.Int64
+	all := numbers()
+	drawn := histories()
+	for range pool.all {
 		wg.Go(func() {
-			at := time.Now()
-			out[i], errs[i] = s.run(ctx, h, id)
-			b.took[i] += time.Since(at)
+			for i := int(next.Add(1)) - 1; i < len(all); i = int(next.Add(1)) - 1 {
+				c, err := play(t.Context(), drawn.Example(all[i]))
+				mu.Lock()
+				if err != nil {
+					failed[all[i]] = err.Error()
+				} else {
+					sum.add(c)
+					if r := c.report(); r != "" {
+						failed[all[i]] = r
+					}
+				}
+				mu.Unlock()
+			}
 		})
 	}
 	wg.Wait()
-	if b.theirs.lost(out[1], errs[1]) {
-		return b.crashed(ctx, h)
-	}
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
+	t.Logf("%d histories in %s", len(all), time.Since(began).Round(time.Second))
+	sum.log(t)
+	for i, n := range slices.Sorted(maps.Keys(failed)) {
+		small := failed[n]
+		if i < minimized {
+			small = smallest(t.Context(), drawn.Example(n), small)
 		}
+		t.Errorf("again: go test ./tests/differential -run TestRandomHistories -history %d\n%s", n, small)
 	}
-	return compare(h, out[0], out[1]), nil
+	if len(failed) == 0 && len(all) >= 200 {
+		sum.check(t)
+	}
 }
 
-// lost reports whether a server went away in the middle of a history.
-func (s *server) lost(o *outcome, err error) bool {
-	gone := status.Code(err) == codes.Unavailable
-	if o != nil {
-		for _, a := range o.answers {
-			gone = gone || a.code == codes.Unavailable
+// smallest is the report of the smallest history in which the two differ as they do in h; report is that of h.
+func smallest(ctx context.Context, h history, report string) string {
+	first, err := play(ctx, h)
+	if err != nil || len(first.differences) == 0 {
+		return "(not so when it was played again) " + report
+	}
+	want := signature(first.differences[0])
+	minimize(h, func(h history) bool {
+		c, err := play(ctx, h)
+		if err != nil || len(c.differences) == 0 || signature(c.differences[0]) != want {
+			return false
 		}
-	}
-	return gone
-}
-
-// crashed starts the official emulator anew after one of its own checks has killed it: nothing can be compared then.
-func (b *both) crashed(ctx context.Context, h history) (*comparison, error) {
-	select {
-	case <-b.process.Done():
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	c := &comparison{h: h, used: map[string]int{"crash": 1}, crash: b.process.Output()}
-	p, err := official.StartSpanner(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	_ = b.theirs.conn.Close() // of a dead process
-	b.process = p
-	b.theirs, err = dial(ctx, "official", p.Endpoint())
-	return c, err
-}
-
-// check plays h, counts what explains the differences, and fails t with what nothing explains.
-func (b *both) check(ctx context.Context, t interface {
-	Fatal(args ...any)
-	Fatalf(format string, args ...any)
-}, h history) *comparison {
-	c, err := b.run(ctx, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for id, n := range c.used {
-		b.used[id] += n
-	}
-	if len(c.differences) > 0 {
-		t.Fatalf("the two differ:\n%s\nhistory:\n%s", strings.Join(c.differences, "\n"), h)
-	}
-	return c
-}
-
-func TestRandomHistories(t *testing.T) {
-	b := start(t)
-	for name, value := range map[string]string{
-		"rapid.checks": fmt.Sprint(*flagHistories), "rapid.seed": fmt.Sprint(*flagSeed),
-		"rapid.nofailfile": "true", // the history itself is what to keep
-	} {
-		if err := flag.Set(name, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	began := time.Now()
-	drawn := histories()
-	requests, records := map[string]int{}, 0
-	rapid.Check(t, func(rt *rapid.T) {
-		c := b.check(t.Context(), rt, drawn.Draw(rt, "history"))
-		if c.crash != "" {
-			t.Logf("the official emulator died of\n%s\n%s", c.h, c.crash)
-			return
-		}
-		for _, a := range c.ours.answers {
-			word, _, _ := strings.Cut(a.request, " ")
-			requests[fmt.Sprintf("%s %s", word, a.code)]++
-		}
-		for _, s := range c.ours.streams {
-			records += len(s)
-		}
+		report = c.report()
+		return true
 	})
-	t.Logf("%d histories in %s (in ours %s, in the official emulator %s), %d change records", b.databases, time.Since(began).Round(time.Second),
-		b.took[0].Round(time.Second), b.took[1].Round(time.Second), records)
-	for _, request := range slices.Sorted(maps.Keys(requests)) {
-		t.Logf("%6d %s", requests[request], request)
-	}
-	for _, d := range deviations {
-		if b.used[d.id] == 0 {
-			t.Logf(" never deviation %s: %s", d.id, d.what)
-			continue
-		}
-		t.Logf("%6d deviation %s: %s [%s]", b.used[d.id], d.id, d.what, d.reference)
-	}
+	return report
 }
 
 // Histories that once told the two apart: found by TestRandomHistories, or showing a deviation.
 func TestRegressions(t *testing.T) {
-	b := start(t)
+	requireServers(t)
 	files, err := filepath.Glob("testdata/*.history")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no histories in testdata: %v", err)
 	}
 	shown := map[string]bool{}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".history"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			h, err := parseHistory(string(text))
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := b.check(t.Context(), t, h)
-			var want []string
-			if line, _, _ := strings.Cut(string(text), "\n"); strings.HasPrefix(line, "# deviates: ") {
-				want = strings.Split(strings.TrimPrefix(line, "# deviates: "), ", ")
-			}
+	t.Run("all", func(t *testing.T) {
+		for _, file := range files {
+			h, want := readHistory(t, file)
 			for _, id := range want {
 				shown[id] = true
 			}
-			if got := slices.Sorted(maps.Keys(c.used)); !slices.Equal(got, want) {
-				t.Errorf("shows the deviations %q, want %q", got, want)
-			}
-		})
-	}
+			t.Run(strings.TrimSuffix(filepath.Base(file), ".history"), func(t *testing.T) {
+				t.Parallel()
+				c, err := play(t.Context(), h)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r := c.report(); r != "" {
+					t.Fatal(r)
+				}
+				if got := slices.Sorted(maps.Keys(c.used)); !slices.Equal(got, want) {
+					t.Errorf("shows the deviations %q, want %q", got, want)
+				}
+			})
+		}
+	})
 	for _, d := range deviations {
-		if !shown[d.id] && flag.Lookup("test.run").Value.String() == "" {
+		if !shown[d.id] {
 			t.Errorf("no history in testdata shows deviation %q: %s", d.id, d.what)
 		}
 	}
+}
+
+// readHistory reads a file of testdata, and the deviations its first line says it shows.
+func readHistory(t *testing.T, file string) (h history, deviates []string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err = parseHistory(string(text)); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	if list, ok := strings.CutPrefix(first, "# deviates: "); ok {
+		deviates = strings.Split(list, ", ")
+	}
+	return h, deviates
 }
 
 // The text form of any history reads back as it was.

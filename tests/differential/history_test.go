@@ -16,6 +16,8 @@ import (
 //	  sql UPDATE T SET A = "x" WHERE TRUE
 //	  insert T (K, A) ["1", null] ["2", "y"]
 //	  delete T (K) ["1"]
+//	  batch INSERT INTO T (K) VALUES (1)
+//	  batch UPDATE T SET A = "z" WHERE K = 1
 //	  range T [) ["1"] ["3"]
 //	  clear T
 //	rollback
@@ -55,6 +57,7 @@ const (
 	span    opKind = "range"  // delete of a key range
 	clear   opKind = "clear"  // delete of all rows
 	sql     opKind = "sql"    // DML
+	batched opKind = "batch"  // DML; statements that follow each other are one batch
 	query   opKind = "query"  // SELECT within the transaction
 )
 
@@ -69,7 +72,7 @@ type op struct {
 
 func (o op) String() string {
 	switch o.kind {
-	case sql, query:
+	case sql, batched, query:
 		return fmt.Sprintf("%s %s", o.kind, o.sql)
 	case clear:
 		return fmt.Sprintf("%s %s", o.kind, o.table)
@@ -171,7 +174,7 @@ func (s *step) add(line string) error {
 	word, rest, _ := strings.Cut(line, " ")
 	o := op{kind: opKind(word)}
 	switch o.kind {
-	case sql, query:
+	case sql, batched, query:
 		o.sql = rest
 		s.ops = append(s.ops, o)
 		return nil

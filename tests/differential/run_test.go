@@ -3,6 +3,8 @@ package differential
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,33 +125,25 @@ func byID(tx *sppb.Transaction) *sppb.TransactionSelector {
 // now is the server's own time, after all it has committed. The official emulator's clock gains on the system's without bound:
 // whatever asks it for the time moves it on by a microsecond at least.
 func (r *runner) now() (time.Time, error) {
-	tx := singleUse()
-	tx.GetSingleUse().GetReadOnly().ReturnReadTimestamp = true
-	t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: tx, Sql: "SELECT 1"})
-	if err != nil {
-		return time.Time{}, err
-	}
-	return t.at, nil
+	tx, err := r.spanner.BeginTransaction(r.ctx, &sppb.BeginTransactionRequest{Session: r.session,
+		Options: &sppb.TransactionOptions{Mode: &sppb.TransactionOptions_ReadOnly_{ReadOnly: &sppb.TransactionOptions_ReadOnly{
+			TimestampBound: &sppb.TransactionOptions_ReadOnly_Strong{Strong: true}, ReturnReadTimestamp: true}}}})
+	return tx.GetReadTimestamp().AsTime(), err
 }
 
 // noteStreams remembers when new change streams came to be: no query may start before.
 func (r *runner) noteStreams(statements []string) error {
+	at, err := r.now()
 	for _, s := range statements {
 		if name, ok := strings.CutPrefix(s, "DROP CHANGE STREAM "); ok {
 			delete(r.created, name)
 		}
-		rest, ok := strings.CutPrefix(s, "CREATE CHANGE STREAM ")
-		if !ok {
-			continue
+		if rest, ok := strings.CutPrefix(s, "CREATE CHANGE STREAM "); ok {
+			name, _, _ := strings.Cut(rest, " ")
+			r.created[name] = at
 		}
-		name, _, _ := strings.Cut(rest, " ")
-		at, err := r.now()
-		if err != nil {
-			return err
-		}
-		r.created[name] = at
 	}
-	return nil
+	return err
 }
 
 func (r *runner) transact(i int, s step) error {
@@ -166,13 +160,17 @@ func (r *runner) transact(i int, s step) error {
 		}
 		req.Transaction = &sppb.CommitRequest_TransactionId{TransactionId: tx.GetId()}
 	}
-	for _, o := range s.ops {
+	for j, o := range s.ops {
 		m, err := o.mutation()
 		switch {
 		case err != nil:
 			return err
 		case m != nil:
 			req.Mutations = append(req.Mutations, m)
+		case o.kind == batched:
+			if j == 0 || s.ops[j-1].kind != batched {
+				r.batch(i, tx, options, s.ops[j:])
+			}
 		default:
 			r.seq++
 			t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: byID(tx), Sql: o.sql, Seqno: r.seq, RequestOptions: options})
@@ -194,15 +192,77 @@ func (r *runner) transact(i int, s step) error {
 	return nil
 }
 
+// batch sends the statements that ops begins with at once. The rows of its result are the counts of those that were carried out.
+func (r *runner) batch(i int, tx *sppb.Transaction, options *sppb.RequestOptions, ops []op) {
+	r.seq++
+	req := &sppb.ExecuteBatchDmlRequest{Session: r.session, Transaction: byID(tx), Seqno: r.seq, RequestOptions: options}
+	for _, o := range ops {
+		if o.kind != batched {
+			break
+		}
+		req.Statements = append(req.Statements, &sppb.ExecuteBatchDmlRequest_Statement{Sql: o.sql})
+	}
+	res, err := r.spanner.ExecuteBatchDml(r.ctx, req)
+	if err == nil {
+		err = status.ErrorProto(res.GetStatus())
+	}
+	t := &table{}
+	for _, set := range res.GetResultSets() {
+		t.rows = append(t.rows, []any{set.GetStats().GetRowCountExact()})
+	}
+	r.answer(i, fmt.Sprintf("batch of %d statements, from %s", len(req.GetStatements()), ops[0].sql), t, err)
+}
+
 func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-// views are the catalogue's tables that are compared, with what makes their order sure.
-var views = map[string]string{
-	"CHANGE_STREAMS":        "SELECT CHANGE_STREAM_NAME, `ALL` FROM INFORMATION_SCHEMA.CHANGE_STREAMS ORDER BY 1",
-	"CHANGE_STREAM_TABLES":  "SELECT CHANGE_STREAM_NAME, TABLE_NAME, ALL_COLUMNS FROM INFORMATION_SCHEMA.CHANGE_STREAM_TABLES ORDER BY 1, 2",
-	"CHANGE_STREAM_COLUMNS": "SELECT CHANGE_STREAM_NAME, TABLE_NAME, COLUMN_NAME FROM INFORMATION_SCHEMA.CHANGE_STREAM_COLUMNS ORDER BY 1, 2, 3",
-	"CHANGE_STREAM_OPTIONS": "SELECT CHANGE_STREAM_NAME, OPTION_NAME, OPTION_TYPE, OPTION_VALUE FROM INFORMATION_SCHEMA.CHANGE_STREAM_OPTIONS ORDER BY 1, 2",
-	"COLUMNS":               "SELECT TABLE_NAME, COLUMN_NAME, ORDINAL_POSITION, IS_NULLABLE, SPANNER_TYPE, IS_GENERATED, IS_STORED FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = '' ORDER BY 1, 3",
+// views are the catalogue's tables that are compared, and their columns.
+var views = map[string][]string{
+	"CHANGE_STREAMS":        {"CHANGE_STREAM_NAME", "`ALL`"},
+	"CHANGE_STREAM_TABLES":  {"CHANGE_STREAM_NAME", "TABLE_NAME", "ALL_COLUMNS"},
+	"CHANGE_STREAM_COLUMNS": {"CHANGE_STREAM_NAME", "TABLE_NAME", "COLUMN_NAME"},
+	"CHANGE_STREAM_OPTIONS": {"CHANGE_STREAM_NAME", "OPTION_NAME", "OPTION_TYPE", "OPTION_VALUE"},
+	"COLUMNS":               {"TABLE_NAME", "COLUMN_NAME", "ORDINAL_POSITION", "IS_NULLABLE", "SPANNER_TYPE", "IS_GENERATED", "IS_STORED"},
+}
+
+// viewsQuery reads them all at once: the official emulator builds its whole catalogue for each query. Each row begins with its
+// view's name; all values are text.
+var viewsQuery = func() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(views)) {
+		list := []string{"'" + name + "' AS V"}
+		for i := range len(views["COLUMNS"]) {
+			value := "''"
+			if i < len(views[name]) {
+				value = "CAST(" + views[name][i] + " AS STRING)"
+			}
+			list = append(list, fmt.Sprintf("%s AS C%d", value, i))
+		}
+		part := "SELECT " + strings.Join(list, ", ") + " FROM INFORMATION_SCHEMA." + name
+		if name == "COLUMNS" {
+			part += " WHERE TABLE_SCHEMA = ''"
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, " UNION ALL ")
+}()
+
+// readViews reads the catalogue, each view's rows in order.
+func (r *runner) readViews() error {
+	t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: singleUse(), Sql: viewsQuery})
+	if err != nil {
+		return fmt.Errorf("read the catalogue: %w", err)
+	}
+	for name, columns := range views {
+		v := &table{columns: columns, types: t.types[1 : 1+len(columns)]}
+		for _, row := range t.rows {
+			if row[0] == name {
+				v.rows = append(v.rows, row[1:1+len(columns)])
+			}
+		}
+		slices.SortFunc(v.rows, func(a, b []any) int { return strings.Compare(jsonText(a), jsonText(b)) })
+		r.out.views[name] = v
+	}
+	return nil
 }
 
 func (r *runner) readBack() error {
@@ -210,12 +270,8 @@ func (r *runner) readBack() error {
 	if err != nil {
 		return err
 	}
-	for name, text := range views {
-		t, err := r.execute(r.ctx, &sppb.ExecuteSqlRequest{Session: r.session, Transaction: singleUse(), Sql: text})
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		r.out.views[name] = t
+	if err := r.readViews(); err != nil {
+		return err
 	}
 	columns := map[string][]string{}
 	for _, row := range r.out.views["COLUMNS"].rows {

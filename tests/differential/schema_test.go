@@ -3,6 +3,7 @@ package differential
 import (
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ type tableModel struct {
 	columns []*columnModel
 	key     []*columnModel
 	desc    []bool
+	foreign []string         // constraints
 	rows    map[string][]any // keys that are probably there, by their text
 }
 
@@ -26,7 +28,9 @@ type columnModel struct {
 	notNull   bool
 	def       string // the literal of its default
 	generated string // its expression
+	virtual   bool   // generated when read, not stored
 	commitTS  bool
+	refers    *tableModel // whose one-part key it refers to by a foreign key
 }
 
 func (c *columnModel) String() string {
@@ -38,7 +42,10 @@ func (c *columnModel) String() string {
 		s += " DEFAULT (" + c.def + ")"
 	}
 	if c.generated != "" {
-		s += " AS (" + c.generated + ") STORED"
+		s += " AS (" + c.generated + ")"
+		if !c.virtual {
+			s += " STORED"
+		}
 	}
 	if c.commitTS {
 		s += " OPTIONS (allow_commit_timestamp = true)"
@@ -59,6 +66,7 @@ func (t *tableModel) String() string {
 			key[i] += " DESC"
 		}
 	}
+	columns = append(columns, t.foreign...)
 	s := fmt.Sprintf("CREATE TABLE %s (%s) PRIMARY KEY (%s)", t.name, strings.Join(columns, ", "), strings.Join(key, ", "))
 	if t.parent != nil {
 		s += ", INTERLEAVE IN PARENT " + t.parent.name
@@ -93,14 +101,32 @@ type generator struct {
 	*rapid.T
 	tables  []*tableModel
 	streams []string
-	made    int // names given
+	made    int  // names given
+	refused bool // draws what DDL always refuses, too
 }
 
-func (g *generator) chance(percent int, label string) bool {
-	return rapid.IntRange(0, 99).Draw(g.T, label) >= 100-percent
+// below draws from 0 to n-1, each as likely. rapid's own integers and choices lean to the small, where few rows meet and little
+// happens; these become small only when a failure is made small.
+func (g *generator) below(n int, label string) int {
+	for {
+		v := 0
+		for range bits.Len(uint(n - 1)) {
+			v <<= 1
+			if rapid.Bool().Draw(g.T, label) {
+				v++
+			}
+		}
+		if v < n {
+			return v
+		}
+	}
 }
 
-func pick[E any](g *generator, of []E, label string) E { return rapid.SampledFrom(of).Draw(g.T, label) }
+func (g *generator) between(from, to int, label string) int { return from + g.below(to-from+1, label) }
+
+func (g *generator) chance(percent int, label string) bool { return g.below(100, label) >= 100-percent }
+
+func pick[E any](g *generator, of []E, label string) E { return of[g.below(len(of), label)] }
 
 func (g *generator) name(prefix string) string {
 	g.made++
@@ -118,11 +144,12 @@ func some[E any](g *generator, of []E, label string) []E {
 	return out
 }
 
-func (g *generator) column() *columnModel {
-	c := &columnModel{name: g.name("C"), typ: drawType(g.T)}
-	switch kind := rapid.IntRange(0, 9).Draw(g.T, "column"); {
-	case kind == 9 && !c.typ.array:
-		c.def = literal(c.typ, drawValue(g.T, c.typ, true))
+// column draws a column for t.
+func (g *generator) column(t *tableModel) *columnModel {
+	c := &columnModel{name: g.name("C"), typ: g.drawType()}
+	switch kind := g.between(0, 9, "column"); {
+	case kind == 9 && !c.typ.array && len(t.givenKey()) == len(t.key): // else see the deviation "generated key"
+		c.def = g.defaultOf(c)
 	case kind == 8:
 		c.typ, c.commitTS = columnType{base: "TIMESTAMP"}, true
 	case kind == 7:
@@ -131,18 +158,30 @@ func (g *generator) column() *columnModel {
 	return c
 }
 
+// defaultOf draws a default that fits: Google's emulator adds columns whose default does not to tables with rows.
+func (g *generator) defaultOf(c *columnModel) string {
+	all := samples[c.typ.base]
+	if c.typ.length == "8" {
+		all = slices.DeleteFunc(slices.Clone(all), func(v any) bool { return len(v.(string)) > 8 })
+	}
+	return literal(c.typ, pick(g, all, "default"))
+}
+
 func (g *generator) table() *tableModel {
 	t := &tableModel{name: g.name("T"), rows: map[string][]any{}}
-	if len(g.tables) > 0 && g.chance(40, "interleave") {
-		t.parent = pick(g, g.tables, "parent")
-		t.cascade = g.chance(80, "cascade")
+	if last := len(g.tables) - 1; last >= 0 && g.chance(50, "interleave") {
+		t.parent = g.tables[last]
+		if g.chance(30, "another parent") {
+			t.parent = pick(g, g.tables, "parent")
+		}
+		t.cascade = g.chance(85, "cascade")
 		for i, c := range t.parent.key {
 			same := *c
 			t.columns, t.key, t.desc = append(t.columns, &same), append(t.key, &same), append(t.desc, t.parent.desc[i])
 		}
 	}
-	for range rapid.IntRange(1, 2).Draw(g.T, "key columns") {
-		c := &columnModel{name: g.name("K"), typ: drawKeyType(g.T), notNull: g.chance(20, "not null")}
+	for range g.between(1, 2, "key columns") {
+		c := &columnModel{name: g.name("K"), typ: g.drawKeyType(), notNull: g.chance(20, "not null")}
 		if c.typ.base == "TIMESTAMP" && g.chance(30, "commit timestamp") {
 			c.commitTS = true
 		}
@@ -155,27 +194,44 @@ func (g *generator) table() *tableModel {
 		c := &columnModel{name: g.name("K"), typ: columnType{base: "INT64"}, generated: "MOD(" + last.name + ", 2)"}
 		t.columns, t.key, t.desc = append(t.columns, c), append(t.key, c), append(t.desc, false)
 	}
-	for range rapid.IntRange(0, 4).Draw(g.T, "columns") {
-		c := g.column()
+	for range g.between(0, 4, "columns") {
+		c := g.column(t)
 		t.columns = append(t.columns, c)
-		if c.typ.array || c.commitTS || !g.chance(15, "generated") {
+		if c.typ.array || c.commitTS || !g.chance(20, "generated") {
 			continue
 		}
 		switch c.typ.base {
 		case "INT64":
-			t.columns = append(t.columns, &columnModel{name: g.name("G"), typ: c.typ, generated: "MOD(" + c.name + ", 7) + 1"})
+			t.columns = append(t.columns, &columnModel{name: g.name("G"), typ: c.typ, generated: "MOD(" + c.name + ", 7) + 1", virtual: g.chance(30, "virtual")})
 		case "STRING":
-			t.columns = append(t.columns, &columnModel{name: g.name("G"), typ: columnType{base: "STRING", length: "MAX"}, generated: "CONCAT(" + c.name + ", \"!\")"})
+			t.columns = append(t.columns, &columnModel{name: g.name("G"), typ: columnType{base: "STRING", length: "MAX"},
+				generated: "CONCAT(" + c.name + ", \"!\")", virtual: g.chance(30, "virtual")})
 		}
 	}
+	if g.chance(25, "foreign key") {
+		g.foreignKey(t)
+	}
 	return t
+}
+
+// foreignKey gives t a column that refers to another table.
+func (g *generator) foreignKey(t *tableModel) {
+	to := slices.DeleteFunc(slices.Clone(g.tables), func(x *tableModel) bool { return len(x.key) > 1 || x.key[0].commitTS })
+	if len(to) == 0 {
+		return
+	}
+	c := &columnModel{name: g.name("R"), refers: pick(g, to, "referenced table")}
+	c.typ = c.refers.key[0].typ
+	t.columns = append(t.columns, c)
+	t.foreign = append(t.foreign, fmt.Sprintf("CONSTRAINT %s FOREIGN KEY (%s) REFERENCES %s (%s)%s", g.name("F"), c.name, c.refers.name, c.refers.key[0].name,
+		pick(g, []string{" ON DELETE CASCADE", " ON DELETE CASCADE", ""}, "on delete")))
 }
 
 var captureTypes = []string{"OLD_AND_NEW_VALUES", "NEW_VALUES", "NEW_ROW", "NEW_ROW_AND_OLD_VALUES"}
 
 // watchList draws a FOR clause, or "".
 func (g *generator) watchList() string {
-	switch rapid.IntRange(0, 9).Draw(g.T, "watch") {
+	switch g.between(0, 9, "watch") {
 	case 0, 1, 2, 3, 4:
 		return " FOR ALL"
 	case 5:
@@ -184,14 +240,14 @@ func (g *generator) watchList() string {
 	var parts []string
 	for _, t := range g.tables {
 		columns := t.writable()
-		switch rapid.IntRange(0, 4).Draw(g.T, "watch table") {
+		switch g.between(0, 4, "watch table") {
 		case 0:
 		case 1:
 			parts = append(parts, t.name+"()")
 		case 2, 3:
 			parts = append(parts, t.name)
 		default:
-			if g.chance(5, "a column that must not be listed") {
+			if g.refused && g.chance(5, "a column that must not be listed") {
 				columns = t.columns
 			}
 			parts = append(parts, t.name+"("+strings.Join(names(some(g, columns, "watch column")), ", ")+")")
@@ -204,6 +260,10 @@ func (g *generator) watchList() string {
 }
 
 func (g *generator) streamOptions() string {
+	periods := []string{"1d", "36h", "7d"}
+	if g.refused {
+		periods = append(periods, "1h", "x")
+	}
 	var opts []string
 	if g.chance(75, "capture") {
 		opts = append(opts, fmt.Sprintf("value_capture_type = '%s'", pick(g, captureTypes, "capture type")))
@@ -214,7 +274,7 @@ func (g *generator) streamOptions() string {
 		}
 	}
 	if g.chance(10, "retention") {
-		opts = append(opts, "retention_period = '"+pick(g, []string{"1d", "36h", "7d", "1h", "x"}, "period")+"'")
+		opts = append(opts, "retention_period = '"+pick(g, periods, "period")+"'")
 	}
 	if len(opts) == 0 {
 		return ""
@@ -228,21 +288,21 @@ func (g *generator) stream() string {
 	return "CREATE CHANGE STREAM " + name + g.watchList() + g.streamOptions()
 }
 
-// schema draws the first step. Options that are always refused have their place in schema changes: here they would end the
-// history at once.
+// schema draws the first step. What is always refused has its place in schema changes: here it would end the history at once.
 func (g *generator) schema() step {
 	s := step{kind: create}
-	for range rapid.IntRange(1, 3).Draw(g.T, "tables") {
+	for range g.between(1, 4, "tables") {
 		t := g.table()
 		g.tables = append(g.tables, t)
 		s.statements = append(s.statements, t.String())
 	}
-	for range rapid.IntRange(1, 3).Draw(g.T, "streams") {
+	for range g.between(1, 3, "streams") {
 		s.statements = append(s.statements, g.stream())
 	}
 	if g.chance(10, "index") {
 		s.statements = append(s.statements, g.index())
 	}
+	g.refused = true
 	return s
 }
 
@@ -257,9 +317,9 @@ func (g *generator) index() string {
 func (g *generator) schemaChange() step {
 	t := pick(g, g.tables, "table")
 	var text string
-	switch rapid.IntRange(0, 11).Draw(g.T, "schema change") {
+	switch g.between(0, 11, "schema change") {
 	case 0, 1, 2:
-		c := g.column()
+		c := g.column(t)
 		t.columns = append(t.columns, c)
 		text = "ALTER TABLE " + t.name + " ADD COLUMN " + c.String()
 	case 3:
@@ -298,12 +358,12 @@ func (g *generator) schemaChange() step {
 
 func (g *generator) alterColumn(t *tableModel, c *columnModel) string {
 	prefix := "ALTER TABLE " + t.name + " ALTER COLUMN " + c.name + " "
-	switch rapid.IntRange(0, 4).Draw(g.T, "alter column") {
+	switch g.between(0, 4, "alter column") {
 	case 0:
-		if c.typ.array {
+		if c.typ.array || len(t.givenKey()) < len(t.key) {
 			return prefix + "DROP DEFAULT"
 		}
-		c.def = literal(c.typ, drawValue(g.T, c.typ, true))
+		c.def = g.defaultOf(c)
 		return prefix + "SET DEFAULT (" + c.def + ")"
 	case 1:
 		c.def = ""
@@ -314,10 +374,10 @@ func (g *generator) alterColumn(t *tableModel, c *columnModel) string {
 			return fmt.Sprintf("%sSET OPTIONS (allow_commit_timestamp = %t)", prefix, c.commitTS)
 		}
 	case 3:
-		switch c.typ.base {
-		case "STRING":
+		switch { // between arrays of the two Spanner's documentation knows no change
+		case c.typ.base == "STRING" && !c.typ.array:
 			c.typ.base = "BYTES"
-		case "BYTES":
+		case c.typ.base == "BYTES" && !c.typ.array:
 			c.typ.base = "STRING"
 		default:
 			c.notNull = !c.notNull
@@ -340,7 +400,7 @@ func (g *generator) alterStream() string {
 	if len(g.streams) > 0 && !g.chance(3, "unknown stream") {
 		name = pick(g, g.streams, "stream")
 	}
-	switch rapid.IntRange(0, 9).Draw(g.T, "alter stream") {
+	switch g.between(0, 9, "alter stream") {
 	case 0:
 		return "ALTER CHANGE STREAM " + name + " DROP FOR ALL"
 	case 1:

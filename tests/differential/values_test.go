@@ -35,18 +35,18 @@ var (
 	keyTypes    = []string{"INT64", "INT64", "INT64", "STRING", "STRING", "BOOL", "BYTES", "DATE", "TIMESTAMP", "NUMERIC", "FLOAT64"}
 )
 
-func drawType(t *rapid.T) columnType {
-	c := columnType{base: rapid.SampledFrom(scalarTypes).Draw(t, "type"), array: rapid.IntRange(0, 4).Draw(t, "array") == 4}
+func (g *generator) drawType() columnType {
+	c := columnType{base: pick(g, scalarTypes, "type"), array: g.chance(20, "array")}
 	if c.base == "STRING" || c.base == "BYTES" {
-		c.length = rapid.SampledFrom([]string{"MAX", "MAX", "8"}).Draw(t, "length")
+		c.length = pick(g, []string{"MAX", "MAX", "MAX", "8"}, "length")
 	}
 	return c
 }
 
-func drawKeyType(t *rapid.T) columnType {
-	c := columnType{base: rapid.SampledFrom(keyTypes).Draw(t, "key type")}
+func (g *generator) drawKeyType() columnType {
+	c := columnType{base: pick(g, keyTypes, "key type")}
 	if c.base == "STRING" || c.base == "BYTES" {
-		c.length = rapid.SampledFrom([]string{"MAX", "8"}).Draw(t, "length")
+		c.length = pick(g, []string{"MAX", "MAX", "8"}, "length")
 	}
 	return c
 }
@@ -67,33 +67,43 @@ var samples = map[string][]any{
 		`{"k":1,"k":2}`, `0.1`, `"\u0041\n"`, `" "`},
 }
 
-// drawValue draws one value of type c, seldom NULL where it may be.
-func drawValue(t *rapid.T, c columnType, notNull bool) any {
-	if !notNull && rapid.IntRange(0, 7).Draw(t, "null") == 7 {
+// drawValue draws one value of type c, seldom NULL where it may be, and seldom one that the type refuses.
+func (g *generator) drawValue(c columnType, notNull bool) any {
+	if !notNull && g.chance(12, "null") {
 		return nil
 	}
 	if c.array {
 		out := []any{}
 		c.array = false
-		for range rapid.IntRange(0, 3).Draw(t, "elements") {
-			out = append(out, drawValue(t, c, true)) // a NULL element in a watched column kills the official emulator
+		for range g.between(0, 3, "elements") {
+			out = append(out, g.drawValue(c, true)) // a NULL element in a watched column kills the official emulator
 		}
 		return out
 	}
-	if c.base == "INT64" && rapid.Bool().Draw(t, "any") {
-		return strconv.FormatInt(rapid.Int64Range(-100, 100).Draw(t, "int"), 10)
+	if c.base == "INT64" && g.chance(50, "any") {
+		return strconv.FormatInt(rapid.Int64Range(-100, 100).Draw(g.T, "int"), 10)
 	}
-	return rapid.SampledFrom(samples[c.base]).Draw(t, "value")
+	return g.sample(c)
+}
+
+// sample draws one of the values listed for a type; the long ones seldom where they are too long.
+func (g *generator) sample(c columnType) any {
+	all := samples[c.base]
+	if c.length == "8" && !g.chance(5, "too long") {
+		all = all[:len(all)-1]
+	}
+	return pick(g, all, "value")
 }
 
 // drawKey draws a key part from few values, so that rows meet again.
-func drawKey(t *rapid.T, c columnType) any {
-	if n := rapid.IntRange(0, 11).Draw(t, "key"); n == 11 {
+func (g *generator) drawKey(c columnType) any {
+	switch n := g.below(12, "key"); n {
+	case 11:
 		return nil
-	} else if n == 10 {
-		return rapid.SampledFrom(samples[c.base]).Draw(t, "value")
+	case 10:
+		return g.sample(c)
 	}
-	return rapid.SampledFrom(samples[c.base][:min(3, len(samples[c.base]))]).Draw(t, "value")
+	return pick(g, samples[c.base][:min(3, len(samples[c.base]))], "value")
 }
 
 // ordered reports whether key part a is not after b, of type c.

@@ -85,7 +85,7 @@ func (d *Database) commit(ctx context.Context, t *store.Txn, ms []*sppb.Mutation
 	for {
 		req := store.CommitRequest{Tag: tag, Excluded: excluded, Schema: d.store.Schema(), Cancel: ctx.Done()}
 		var err error
-		if req.Mutations, err = mutations(req.Schema, ms); err != nil {
+		if req.Mutations, err = mutations(req.Schema, ms, d.store.Latest()); err != nil {
 			t.Rollback()
 			return store.CommitResult{}, err
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
-// mutations translates a commit's mutations under one schema version.
-func mutations(s *store.Schema, in []*sppb.Mutation) ([]store.Mutation, error) {
+// mutations translates a commit's mutations under one schema version. latest is what commit timestamps may be at most.
+func mutations(s *store.Schema, in []*sppb.Mutation, latest int64) ([]store.Mutation, error) {
 	out := make([]store.Mutation, 0, len(in))
 	for i, m := range in {
 		var op store.MutationOp
@@ -31,11 +31,20 @@ func mutations(s *store.Schema, in []*sppb.Mutation) ([]store.Mutation, error) {
 			if err != nil {
 				return nil, err
 			}
-			ranges, err := keySet(tableKey(t), t.QualifiedName(), x.Delete.GetKeySet())
-			if err != nil {
+			sm := store.Mutation{Op: store.DeleteRows, Table: t}
+			keys := x.Delete.GetKeySet()
+			if sm.Ranges, err = keySet(tableKey(t), t.QualifiedName(), keys); err != nil {
 				return nil, err
 			}
-			out = append(out, store.Mutation{Op: store.DeleteRows, Table: t, Ranges: ranges})
+			if stampedKey(t) {
+				if err := pastKeys(t, keys, latest); err != nil {
+					return nil, err
+				}
+				sm.RangesAt = func(commit int64) ([]store.Range, error) {
+					return keySet(tableKeyAt(t, commit), t.QualifiedName(), keys)
+				}
+			}
+			out = append(out, sm)
 			continue
 		case nil:
 			return nil, store.Errorf(codes.InvalidArgument, "mutation %d has no operation", i)
@@ -100,12 +109,27 @@ func columnsNamed(t *store.Table, names []string) ([]int, error) {
 type keyPart struct {
 	column *store.Column
 	desc   bool
+	commit int64 // takes the place of the commit timestamp's placeholder, unless 0
+}
+
+// stampedKey reports whether a table's key may hold commit timestamps.
+func stampedKey(t *store.Table) bool {
+	return slices.ContainsFunc(t.Key, func(p store.KeyPart) bool { return t.Columns[p.Column].AllowCommitTimestamp })
+}
+
+// tableKeyAt is tableKey for a commit at a timestamp.
+func tableKeyAt(t *store.Table, commit int64) []keyPart {
+	parts := tableKey(t)
+	for i := range parts {
+		parts[i].commit = commit
+	}
+	return parts
 }
 
 func tableKey(t *store.Table) []keyPart {
 	out := make([]keyPart, len(t.Key))
 	for i, p := range t.Key {
-		out[i] = keyPart{&t.Columns[p.Column], p.Desc}
+		out[i] = keyPart{column: &t.Columns[p.Column], desc: p.Desc}
 	}
 	return out
 }
@@ -113,7 +137,7 @@ func tableKey(t *store.Table) []keyPart {
 func indexKey(x *store.Index, t *store.Table) []keyPart {
 	out := make([]keyPart, len(x.Key))
 	for i, p := range x.Key {
-		out[i] = keyPart{&t.Columns[p.Column], p.Desc}
+		out[i] = keyPart{column: &t.Columns[p.Column], desc: p.Desc}
 	}
 	return out
 }
@@ -127,7 +151,10 @@ func encodeKey(parts []keyPart, where string, list *structpb.ListValue, whole bo
 	for i, p := range values {
 		v, err := decodeColumn(parts[i].column, p)
 		if err != nil {
-			return "", store.Errorf(codes.InvalidArgument, "invalid key part %s of %s: %v", parts[i].column.Name, where, err)
+			return "", store.Errorf(codes.FailedPrecondition, "invalid key part %s of %s: %v", parts[i].column.Name, where, err)
+		}
+		if parts[i].commit != 0 && v.IsPendingCommitTimestamp() {
+			v = store.MicrosValue(parts[i].commit)
 		}
 		b = store.AppendKeyPart(b, parts[i].column.Type, v, parts[i].desc)
 	}
@@ -196,4 +223,35 @@ func keySet(parts []keyPart, where string, ks *sppb.KeySet) ([]store.Range, erro
 		merged = append(merged, r)
 	}
 	return merged, nil
+}
+
+// pastKeys refuses keys of a delete that name a commit timestamp in the future, as Spanner does: they cannot be there.
+func pastKeys(t *store.Table, ks *sppb.KeySet, latest int64) error {
+	parts := tableKey(t)
+	keys := slices.Clone(ks.GetKeys())
+	for _, r := range ks.GetRanges() {
+		some, err := keySet(parts, t.QualifiedName(), &sppb.KeySet{Ranges: []*sppb.KeyRange{r}})
+		if err != nil {
+			return err
+		}
+		if len(some) > 0 { // an empty range may have any ends
+			keys = append(keys, r.GetStartClosed(), r.GetStartOpen(), r.GetEndClosed(), r.GetEndOpen())
+		}
+	}
+	for _, k := range keys {
+		for i, p := range k.GetValues() {
+			c := parts[i].column
+			if !c.AllowCommitTimestamp {
+				continue
+			}
+			v, err := decodeColumn(c, p)
+			if err != nil {
+				return err
+			}
+			if !v.IsPendingCommitTimestamp() && store.Compare(c.Type, v, store.MicrosValue(latest)) > 0 {
+				return store.Errorf(codes.FailedPrecondition, "cannot delete by a timestamp in the future: column %s of table %s holds commit timestamps", c.Name, t.QualifiedName())
+			}
+		}
+	}
+	return nil
 }

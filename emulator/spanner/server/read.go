@@ -187,6 +187,11 @@ func (s *source) read(ctx context.Context, r *sppb.ReadRequest, f frames) error 
 	if err != nil {
 		return err
 	}
+	if txn, ok := s.reader.(*store.Txn); ok {
+		if err := store.Unreadable(p.table, p.index, txn.Pending(p.table), p.columns...); err != nil {
+			return err
+		}
+	}
 	if f.token, err = s.admit(false); err != nil {
 		return err
 	}

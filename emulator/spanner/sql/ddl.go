@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
@@ -14,13 +13,11 @@ import (
 type DDL struct {
 	text string
 	tree ast.DDL
-	// ifNotExists belongs to CREATE CHANGE STREAM, whose form the parser does not know.
-	ifNotExists bool
+	// ifExists is IF NOT EXISTS of CREATE CHANGE STREAM and IF EXISTS of DROP, which the parser does not know.
+	ifExists bool
 	// translate is set for the PostgreSQL dialect: it writes the statement in GoogleSQL, given the schema of the moment.
 	translate func(*store.Schema) (string, error)
 }
-
-var streamIfNotExists = regexp.MustCompile(`(?is)^(\s*CREATE\s+CHANGE\s+STREAM\s+)IF\s+NOT\s+EXISTS\s`)
 
 // ParseDDL parses one schema statement.
 func ParseDDL(text string) (d *DDL, err error) {
@@ -28,13 +25,11 @@ func ParseDDL(text string) (d *DDL, err error) {
 	if len(text) > maxStatement || depth(text) > maxNesting {
 		return nil, invalid("the statement is too long or nested too deeply")
 	}
-	if streamIfNotExists.MatchString(text) {
-		d.ifNotExists = true
-		text = streamIfNotExists.ReplaceAllString(text, "$1")
+	if text, d.ifExists, err = streamDDL(text); err == nil {
+		d.tree, err = parseDDL(text)
 	}
-	d.tree, err = parseDDL(text)
 	if err != nil {
-		return nil, invalid("Error parsing Spanner DDL statement: %s : %v", d.text, err)
+		return nil, syntaxError("Error parsing Spanner DDL statement: "+d.text+" : ", err)
 	}
 	return d, nil
 }
@@ -101,11 +96,11 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 	case *ast.Analyze:
 		// There are no statistics to gather.
 	case *ast.CreateChangeStream:
-		err = b.createStream(t, d.ifNotExists)
+		err = b.createStream(t, d.ifExists)
 	case *ast.AlterChangeStream:
 		err = b.alterStream(t)
 	case *ast.DropChangeStream:
-		err = b.dropStream(t)
+		err = b.dropStream(t, d.ifExists)
 	case *ast.AlterDatabase:
 		err = b.alterDatabase(t)
 	default:

@@ -195,6 +195,11 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 		}
 		isKey := tab.IsKey(i)
 		if !sameType(typ, c.Type) {
+			for j := range tab.Columns {
+				if g := &tab.Columns[j]; g.Generated != "" && usesColumn(g.Generated, c.Name) {
+					return failed("Cannot change the data type of column `%s`, which the generated column `%s` of table %s depends on.", c.Name, g.Name, tab.QualifiedName())
+				}
+			}
 			text := func(t *store.Type) bool { return t.Code == store.String || t.Code == store.Bytes }
 			if !text(typ) || !text(c.Type) || isKey {
 				return invalid("Cannot change type of column %s.%s from %s to %s.", tab.QualifiedName(), c.Name, TypeName(c.Type), TypeName(typ))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
+	"google.golang.org/grpc/codes"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
@@ -22,6 +23,9 @@ func (b *builder) createStream(t *ast.CreateChangeStream, ifNotExists bool) erro
 	name := t.Name.Name
 	if ifNotExists && b.Stream(name) != nil {
 		return nil
+	}
+	if strings.Contains(name, ".") {
+		return store.Errorf(codes.Unimplemented, "Change Stream not yet supported in named schema: %s.", name) // Spanner's own limit
 	}
 	if len(name) > 118 {
 		return invalid("the change stream name %s is longer than 118 characters, which leaves no room for its read function's name", name)
@@ -81,8 +85,11 @@ func (b *builder) alterStream(t *ast.AlterChangeStream) error {
 	return b.checkWatchLimits()
 }
 
-func (b *builder) dropStream(t *ast.DropChangeStream) error {
+func (b *builder) dropStream(t *ast.DropChangeStream, ifExists bool) error {
 	old := b.Stream(t.Name.Name)
+	if old == nil && ifExists {
+		return nil
+	}
 	if old == nil {
 		return notFound("Change Stream not found: %s", t.Name.Name)
 	}

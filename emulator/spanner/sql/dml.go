@@ -77,8 +77,11 @@ func (c *compiler) assigned(t *store.Table, col int, d *ast.DefaultExpr) (*expr,
 		}
 		return &expr{typ: column.Type, eval: func(*frame) (store.Value, error) { return column.Compute(nil) }}, nil
 	}
-	x, err := c.expr(d.Expr)
-	if err != nil {
+	var x *expr
+	var err error
+	if isPending(d.Expr) {
+		x = constant(timestampType, store.PendingCommitTimestamp())
+	} else if x, err = c.expr(d.Expr); err != nil {
 		return nil, err
 	}
 	if x, err = coerce(x, column.Type); err != nil {
@@ -184,6 +187,9 @@ func (c *compiler) inputRows(ctx context.Context, t *store.Table, cols []int, in
 	var out []store.Row
 	switch in := in.(type) {
 	case *ast.ValuesInput:
+		if err := checkPending(cols, in.Rows); err != nil {
+			return nil, err
+		}
 		for _, r := range in.Rows {
 			if len(r.Exprs) != len(cols) {
 				return nil, invalid("Inserted row has wrong column count; Has %d, expected %d", len(r.Exprs), len(cols))

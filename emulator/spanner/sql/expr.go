@@ -240,6 +240,9 @@ func (c *compiler) wholeRow(name string) (*expr, error) {
 			t := &store.Type{Code: store.Struct}
 			var parts []*expr
 			for i, col := range r.columns {
+				if col.unreadable != nil {
+					return nil, col.unreadable
+				}
 				if !col.hidden {
 					t.Fields = append(t.Fields, store.Field{Name: col.name, Type: col.typ})
 					parts = append(parts, c.slotAt(r.offset+i, col.typ, up))

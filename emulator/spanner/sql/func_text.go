@@ -354,11 +354,8 @@ var bytesFunctions = map[string][]function{
 
 var idFunctions = map[string][]function{
 	"CURRENT_TIMESTAMP": {{out: timestampType, fn: func(now time.Time, _ values) (store.Value, error) { return store.TimeValue(now), nil }}},
-	"PENDING_COMMIT_TIMESTAMP": {{out: timestampType, fn: func(time.Time, values) (store.Value, error) {
-		return store.PendingCommitTimestamp(), nil
-	}}},
-	"GENERATE_UUID": {{out: stringType, volatile: true, fn: func(time.Time, values) (store.Value, error) { return textValue(newUUID()), nil }}},
-	"NEW_UUID":      {{out: uuidType, volatile: true, fn: func(time.Time, values) (store.Value, error) { return textValue(newUUID()), nil }}},
+	"GENERATE_UUID":     {{out: stringType, volatile: true, fn: func(time.Time, values) (store.Value, error) { return textValue(newUUID()), nil }}},
+	"NEW_UUID":          {{out: uuidType, volatile: true, fn: func(time.Time, values) (store.Value, error) { return textValue(newUUID()), nil }}},
 }
 
 func newUUID() string {

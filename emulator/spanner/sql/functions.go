@@ -110,6 +110,8 @@ func (c *compiler) callNamed(name string, e *ast.CallExpr) (*expr, error) {
 		return c.nextSequenceValue(e)
 	case "GET_INTERNAL_SEQUENCE_STATE":
 		return c.sequenceState(e)
+	case pendingName:
+		return nil, invalid("The %s() function may only be used as the value of a TIMESTAMP column in an INSERT or UPDATE, not in SELECT or inside another expression", pendingName)
 	}
 	var trees []ast.Expr
 	for _, a := range e.Args {

@@ -36,14 +36,19 @@ func (c *compiler) scan(t *store.Table, alias string, hint *ast.Hint, conds []as
 		}
 	}
 	c.usingPins = nil // they are for the join's right side itself, not for what is joined inside it
-	r := c.scope.add(alias, tableColumns(t))
+	pending := c.pending(t)
+	columns, err := readable(t, forced, pending)
+	if err != nil {
+		return nil, err
+	}
+	r := c.scope.add(alias, columns)
 	key, index := t.Key, forced
 	if forced != nil {
 		key = forced.Key
 	} else if usable(pins, t.Key) == 0 {
 		best := 0
 		for _, x := range c.schema().IndexesOf(t) {
-			if n := usable(pins, x.Key); n > best && !x.NullFiltered {
+			if n := usable(pins, x.Key); n > best && !x.NullFiltered && store.Unreadable(t, x, pending) == nil {
 				best, index, key = n, x, x.Key
 			}
 		}

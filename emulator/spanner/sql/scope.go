@@ -43,6 +43,8 @@ type column struct {
 	typ    *store.Type
 	hidden bool // not part of *
 	merged bool // joined by USING: the bare name means the merged column
+	// unreadable is why the column cannot be read, if so.
+	unreadable error
 }
 
 // relation is one named source in scope; its columns lie at offset in the frame's row.
@@ -100,11 +102,11 @@ func (s *scope) find(rel, name string) (slot int, typ *store.Type, up int, ok bo
 				if ok {
 					return 0, nil, 0, false, invalid("Column name %s is ambiguous", name)
 				}
-				slot, typ, ok = r.offset+i, c.typ, true
+				slot, typ, ok, err = r.offset+i, c.typ, true, c.unreadable
 			}
 		}
 		if ok {
-			return slot, typ, up, true, nil
+			return slot, typ, up, true, err
 		}
 	}
 	return 0, nil, 0, false, nil

@@ -240,6 +240,8 @@ func (c *compiler) expand(results []ast.SelectItem) ([]item, error) {
 				case replaced[name] != nil:
 					out = append(out, item{name: col.name, tree: replaced[name]})
 					delete(replaced, name)
+				case col.unreadable != nil:
+					return col.unreadable
 				default:
 					out = append(out, item{name: col.name, slot: r.offset + i, expr: slotExpr(r.offset+i, col.typ, 0)})
 				}

@@ -47,7 +47,7 @@ func Parse(text string) (*Statement, error) {
 	}
 	tree, err := parseStatement(strings.TrimRight(text, "; \t\r\n"))
 	if err != nil {
-		return nil, invalid("Syntax error: %v", err)
+		return nil, syntaxError("Syntax error: ", err)
 	}
 	s := &Statement{text: text, tree: tree}
 	switch t := tree.(type) {

@@ -91,6 +91,8 @@ type view interface {
 type effects struct {
 	buf  *buffer
 	view view
+	// latest is what columns of commit timestamps may hold at most: the present, in microseconds since 1970.
+	latest int64
 }
 
 // touch returns the pending state of a row, making it if need be, and notes it for undo.
@@ -137,6 +139,9 @@ func (e effects) keysIn(t *Table, r Range) []Key {
 
 // applyAll carries out mutations and then checks foreign keys. The undo log is empty before.
 func (e effects) applyAll(ms []Mutation) error {
+	if err := checkCascades(e.view.schemaVersion(), ms); err != nil {
+		return err
+	}
 	for _, m := range ms {
 		if err := e.apply(m); err != nil {
 			return err
@@ -187,6 +192,9 @@ func (e effects) write(m Mutation, values Row) error {
 		}
 		// A bad value is found before a missing row, as in Spanner.
 		if err := checkValue(t, &t.Columns[c], values[i]); err != nil {
+			return err
+		}
+		if err := checkFuture(t, c, values[i], e.latest); err != nil {
 			return err
 		}
 	}

@@ -91,10 +91,12 @@ func (db *Database) commitLocked(t *Txn, req CommitRequest, alone bool) (res Com
 	ts := db.nextTimestamp()
 	buf := stamp(&t.buf, ts)
 	now := &Snapshot{db: db, st: old, ts: ts, schema: old.schema}
-	eff := effects{buf: buf, view: now}
+	eff := effects{buf: buf, view: now, latest: ts}
 	ms := make([]Mutation, len(req.Mutations))
 	for i, m := range req.Mutations {
-		ms[i] = stampMutation(m, ts)
+		if ms[i], err = stampMutation(m, ts); err != nil {
+			return res, nil, err
+		}
 	}
 	if err := eff.applyAll(ms); err != nil {
 		return res, nil, err
@@ -164,13 +166,17 @@ func stampRow(t *Table, r Row, ts int64) Row {
 }
 
 // stampMutation replaces placeholders where the column allows them; elsewhere they stay for checkRow to refuse.
-func stampMutation(m Mutation, ts int64) Mutation {
+func stampMutation(m Mutation, ts int64) (_ Mutation, err error) {
+	if m.RangesAt != nil {
+		m.Ranges, err = m.RangesAt(ts)
+		return m, err
+	}
 	for _, c := range m.Columns {
 		if m.Table.Columns[c].AllowCommitTimestamp {
-			return stampRows(m, ts)
+			return stampRows(m, ts), nil
 		}
 	}
-	return m
+	return m, nil
 }
 
 func stampRows(m Mutation, ts int64) Mutation {
@@ -187,14 +193,11 @@ func stampRows(m Mutation, ts int64) Mutation {
 	return m
 }
 
-// checkFuture refuses commit-timestamp columns that lie after the commit, which Spanner never lets in.
-func checkFuture(t *Table, r Row, ts int64) error {
-	now := MicrosValue(ts)
-	for i := range t.Columns {
-		c := &t.Columns[i]
-		if c.AllowCommitTimestamp && c.Type.Code == Timestamp && Compare(c.Type, r[i], now) > 0 {
-			return Errorf(codes.FailedPrecondition, "cannot write timestamps in the future to column %s of table %s, which holds commit timestamps", c.Name, t.QualifiedName())
-		}
+// checkFuture refuses a value of a commit-timestamp column that lies after latest, which Spanner never lets in.
+func checkFuture(t *Table, column int, v Value, latest int64) error {
+	c := &t.Columns[column]
+	if c.AllowCommitTimestamp && c.Type.Code == Timestamp && !v.IsPendingCommitTimestamp() && Compare(c.Type, v, MicrosValue(latest)) > 0 {
+		return Errorf(codes.FailedPrecondition, "cannot write timestamps in the future to column %s of table %s, which holds commit timestamps", c.Name, t.QualifiedName())
 	}
 	return nil
 }
@@ -260,8 +263,10 @@ func (w *writer) write(b *buffer) ([]RowChange, error) {
 	var changes []RowChange
 	for _, p := range b.order {
 		if p.cur != nil {
-			if err := checkFuture(p.table, p.cur, w.ts); err != nil {
-				return nil, err
+			for i := range p.cur {
+				if err := checkFuture(p.table, i, p.cur[i], w.ts); err != nil {
+					return nil, err
+				}
 			}
 			if err := checkKey(p.table, p.cur, p.key); err != nil {
 				return nil, err
@@ -338,7 +343,7 @@ func (w *writer) writeIndexes(b *buffer) error {
 	}
 	for _, a := range adds {
 		if a.x.Unique && holdsOther(w.tree(a.x.ID), a.key[:a.prefix], a.p.key) {
-			return Errorf(codes.AlreadyExists, "unique index violation on index %s of table %s: another row has the index key of row %s", a.x.QualifiedName(), a.x.Table, FormatKey(a.p.table, a.p.cur))
+			return notUnique(a.x, a.p.table, a.p.cur)
 		}
 		w.put(a.x.ID, a.key, a.p.key, Row{}, a.p.table)
 	}

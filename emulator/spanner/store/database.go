@@ -98,6 +98,12 @@ func (db *Database) nextTimestamp() int64 {
 	return max(db.opts.Clock.Now().UnixMicro(), db.last+1)
 }
 
+// Latest is the latest commit timestamp that can have been told to anyone, in microseconds since 1970: the present, or the last
+// commit's where the clock does not move.
+func (db *Database) Latest() int64 {
+	return max(db.opts.Clock.Now().UnixMicro(), db.current.Load().ts)
+}
+
 // Strong returns a snapshot of everything committed so far. Its timestamp is that of a recent commit, or with fresh the
 // current time: every later commit is then above it.
 func (db *Database) Strong(fresh bool) *Snapshot {
@@ -232,6 +238,9 @@ func checkRows(tr *tree, t *Table, at int64) (err error) {
 			r := adapt(v.row, v.table, t)
 			if err = checkComputed(t, v.table, r); err == nil {
 				err = checkRow(t, r)
+			}
+			for i := 0; i < len(r) && err == nil; i++ {
+				err = checkFuture(t, i, r[i], at)
 			}
 		}
 		return err == nil

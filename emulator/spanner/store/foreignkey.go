@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -141,6 +142,50 @@ func sameIn(t *Table, cols []int, a, b Row) bool {
 		}
 	}
 	return true
+}
+
+// checkCascades refuses mutations of which one writes a column that a foreign key with ON DELETE CASCADE refers to and
+// another deletes that row, in whichever order and whether or not the row is there. A REPLACE does both. Spanner forbids it
+// within one commit's mutations; DML statements come one by one and may.
+func checkCascades(s *Schema, ms []Mutation) error {
+	if !s.hasForeignKeys() {
+		return nil
+	}
+	deleted := map[int64][]Range{}
+	for _, m := range ms {
+		if m.Op == DeleteRows {
+			deleted[m.Table.ID] = append(deleted[m.Table.ID], m.Ranges...)
+		}
+	}
+	for _, m := range ms {
+		ranges := deleted[m.Table.ID]
+		if m.Op == DeleteRows || m.Op != ReplaceRow && len(ranges) == 0 {
+			continue
+		}
+		column := s.cascadeColumn(m)
+		if column == "" {
+			continue
+		}
+		for _, row := range m.Rows {
+			k, ok := m.key(row)
+			if m.Op == ReplaceRow || ok && slices.ContainsFunc(ranges, func(r Range) bool { return r.Contains(k) }) {
+				return Errorf(codes.FailedPrecondition, "Cannot write a value for the referenced column `%s.%s` and delete it in the same transaction.", m.Table.QualifiedName(), column)
+			}
+		}
+	}
+	return nil
+}
+
+// cascadeColumn is the first column of a write that a foreign key with ON DELETE CASCADE refers to, or "".
+func (s *Schema) cascadeColumn(m Mutation) string {
+	for _, ref := range s.referringTo(m.Table) {
+		for _, name := range ref.fk.RefColumns {
+			if ref.fk.Cascade && slices.Contains(m.Columns, m.Table.ColumnIndex(name)) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // checkReferences refuses a state in which touched rows break foreign keys.

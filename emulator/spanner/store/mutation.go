@@ -2,6 +2,7 @@ package store
 
 import (
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -34,6 +35,23 @@ type Mutation struct {
 	Rows    []Row
 	// Ranges are the encoded key ranges that DeleteRows deletes.
 	Ranges []Range
+	// RangesAt, if set, makes Ranges once the commit timestamp is known, in microseconds since 1970: keys may name it.
+	RangesAt func(commit int64) ([]Range, error)
+}
+
+// key is the primary key of one of the mutation's rows; ok is false where the row leaves it to be made up.
+func (m *Mutation) key(values Row) (k Key, ok bool) {
+	given := make(Row, len(m.Table.Columns))
+	for i, c := range m.Columns {
+		given[c] = values[i]
+	}
+	for _, p := range m.Table.Key {
+		if c := &m.Table.Columns[p.Column]; c.HasDefault() && !slices.Contains(m.Columns, p.Column) {
+			return "", false
+		}
+	}
+	k, err := m.Table.ComputedKey(given)
+	return k, err == nil // the write itself tells of a key that cannot be computed
 }
 
 // PendingCommitTimestamp is the placeholder for the commit timestamp in a column that allows it.

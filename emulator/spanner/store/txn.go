@@ -16,14 +16,17 @@ type Txn struct {
 	db   *Database
 	opts TxnOptions
 
-	mu     sync.Mutex
-	base   *Snapshot // pinned by the first read or write, gone when done
-	blind  bool      // nothing has pinned base
-	reads  reads     // changed under Database.mu too with the right of way
-	claim  *claim    // the right of way, once there was something to read
-	buf    buffer
-	done   bool
-	failed error // of the statement that broke a constraint
+	mu    sync.Mutex
+	base  *Snapshot // pinned by the first read or write, gone when done
+	blind bool      // nothing has pinned base
+	reads reads     // changed under Database.mu too with the right of way
+	claim *claim    // the right of way, once there was something to read
+	buf   buffer
+	own   ownKeys // of the rows in buf
+	// pending are the columns, by table, that statements have written the commit timestamp to.
+	pending map[int64][]bool
+	done    bool
+	failed  error // of the statement that broke a constraint
 }
 
 // TxnOptions configure a read-write transaction. The zero value is serializable and held to Spanner's limits.
@@ -78,7 +81,7 @@ func (t *Txn) usable() error {
 // end lets go of all that the transaction holds. The caller holds t.mu.
 func (t *Txn) end() {
 	t.done = true
-	t.base, t.reads, t.buf = nil, reads{}, buffer{}
+	t.base, t.reads, t.buf, t.own, t.pending = nil, reads{}, buffer{}, nil, nil
 }
 
 // Schema is the schema version the transaction reads.
@@ -299,7 +302,7 @@ func (t *Txn) apply(ms []Mutation) (broken bool, err error) {
 		t.buf.undo = t.buf.undo[:0]
 	}()
 	cells := t.buf.cells
-	e := effects{buf: &t.buf, view: txnView{t}}
+	e := effects{buf: &t.buf, view: txnView{t}, latest: t.db.Latest()}
 	if err := e.applyAll(ms); err != nil {
 		t.buf.rollback()
 		t.buf.cells = cells
@@ -309,6 +312,11 @@ func (t *Txn) apply(ms []Mutation) (broken bool, err error) {
 		t.buf.rollback()
 		t.buf.cells = cells
 		return false, err
+	}
+	if err := t.settle(); err != nil {
+		t.buf.rollback()
+		t.buf.cells = cells
+		return true, err
 	}
 	return false, nil
 }
