@@ -31,8 +31,6 @@ type decoder struct {
 	carried int
 	// expect is what the query's next message will take: see inbox.
 	expect int
-	// doubt is how an earlier query with the same end ended.
-	doubt doubt
 
 	rec record
 	// slab is where rows are cut from, names where short strings are.

@@ -118,7 +118,7 @@ func TestEmbeddedChurn(t *testing.T) {
 
 func embeddedChurn(t *testing.T, stream string) {
 	w := startEmbedded(t, embedded.Options{Partitions: 3}, append(testDDL, movingStream)...)
-	r := w.open(Options{Stream: stream, Window: 150 * time.Millisecond})
+	r := w.open(Options{Stream: stream, Window: 200 * time.Millisecond})
 	if r.Info().Mutable != (stream == "Moving") {
 		t.Fatalf("the reader says %+v", r.Info())
 	}

@@ -76,7 +76,11 @@ func (r *Reader) isForeign(ctx context.Context, token string) bool {
 	if err != nil {
 		return false
 	}
+	end, err := r.reach(ctx, now)
+	if err != nil {
+		return false
+	}
 	known := errors.New("it answers")
-	err = r.run(ctx, r.decoder(token, newFramer(token, now-1, r.opts.MaxTimestampBytes)), now, r.window(now), new(ledger), func(*change.Frame) error { return known })
+	err = r.run(ctx, r.decoder(token, newFramer(token, now-1, r.opts.MaxTimestampBytes)), now, end, new(ledger), func(*change.Frame) error { return known })
 	return status.Code(err) == codes.InvalidArgument && unknownToken.MatchString(err.Error())
 }

@@ -24,8 +24,8 @@ type Options struct {
 	// handed over once something later than T has come, so the heartbeat also bounds the delay of the last change before
 	// a pause. Each heartbeat is a row per partition.
 	Heartbeat time.Duration
-	// Window is how much time one query of a stream with mutable key ranges covers, whose queries must have an end: 20 min by
-	// default, at most 30. The next one goes on where the one before ended.
+	// Window is how far ahead of Spanner's clock one query of a stream with mutable key ranges reaches, whose queries must have
+	// an end: 20 min by default, at least 2 heartbeats, at most 30 min. The next one goes on behind what the one before proved.
 	Window time.Duration
 	// End is the last commit timestamp to read, inclusive; 0 reads on for ever.
 	End change.Timestamp
@@ -83,7 +83,6 @@ const (
 	minHeartbeat             = 100 * time.Millisecond
 	maxHeartbeat             = 5 * time.Minute
 	defaultWindow            = 20 * time.Minute
-	minWindow                = 10 * time.Millisecond
 	maxWindow                = 30 * time.Minute
 	defaultSilentHeartbeats  = 10
 	defaultMinBackoff        = 100 * time.Millisecond
@@ -118,8 +117,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Window == 0 {
 		o.Window = defaultWindow
 	}
-	if o.Window < minWindow || o.Window > maxWindow {
-		bad("window %v: want %v to %v, which is what Spanner takes", o.Window, minWindow, maxWindow)
+	if o.Heartbeat <= maxHeartbeat && (o.Window < 2*o.Heartbeat || o.Window > maxWindow) {
+		bad("window %v: want two heartbeats of %v, or nothing might prove a partition's last change, to %v, which is what Spanner takes", o.Window, o.Heartbeat, maxWindow)
 	}
 	if o.End < 0 || o.End > change.MaxTimestamp {
 		bad("end %d µs: it lies outside 1970..9999", int64(o.End))

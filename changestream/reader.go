@@ -19,6 +19,7 @@ type Reader struct {
 	// stream is the change stream's name in its own spelling.
 	stream string
 	info   Info
+	clock  clock
 
 	logMu    sync.Mutex
 	lastLog  time.Time
@@ -36,7 +37,7 @@ func New(ctx context.Context, opts Options) (*Reader, error) {
 	}
 	c := newConns(opts)
 	r := &Reader{opts: opts, source: c, conns: c, unions: newUnions(opts.Tables, opts.Logger)}
-	r.unions.onVersion = opts.OnTable
+	r.unions.onVersion, r.clock.ask = opts.OnTable, r.Now
 	if err := r.describe(ctx); err != nil {
 		if closeErr := c.close(); closeErr != nil {
 			opts.Logger.Warn("closing the connection to Spanner", "error", closeErr)
