@@ -39,7 +39,8 @@
 //
 // # Pitfalls
 //
-// What readers of change streams have stumbled over is listed in pitfall_test.go, each with the test named for it.
+// What readers of change streams have stumbled over is listed in pitfall_test.go, each with the test named for it. What a reader
+// must do is listed in conformance.md, each case with its tests and the servers they run against.
 //
 // The package does not know sinks exist.
 package changestream

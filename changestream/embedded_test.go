@@ -132,8 +132,12 @@ func embeddedChurn(t *testing.T, stream string) {
 	last := map[string]change.Position{}
 	ended, moves := 0, 0
 	done := make(chan error, 1)
+	life := newLifecycle(t)
 	go func() {
 		done <- follow(ctx, r, start, func(f *change.Frame) {
+			if !r.Info().Mutable {
+				life.frame(f)
+			}
 			if f.Ended {
 				ended++
 			}
