@@ -24,7 +24,11 @@
 // gives up early ends a query in the same way. A query of a stream with mutable key ranges must have an end, so such a partition
 // is read in windows, each from behind what is proven to some time ahead of Spanner's clock. Where reading itself has an end,
 // Options.End, a partition is done when something proves that, at the latest a heartbeat.
-// Streams with a read function for each placement (per_placement_tvf) are refused.
+//
+// A stream with a read function for each placement (per_placement_tvf) is read whole, all functions as one graph; a partition's
+// token is then led by its placement. Placements made later are looked for each Options.PlacementsEvery and at each start with
+// Options.Open, and end reading with a *PlacementError: a new incarnation takes them in. Where a row changes its placement the
+// order of its changes is not kept: nothing Spanner documents says that one function's partition waits for another's.
 //
 // # Memory
 //

@@ -326,17 +326,6 @@ func TestEmbeddedStreamIsMissing(t *testing.T) {
 	}
 }
 
-// What cannot be read whole is not read in part.
-func TestEmbeddedPerPlacementIsRefused(t *testing.T) {
-	w := startEmbedded(t, embedded.Options{}, testDDL[0], "CREATE CHANGE STREAM Placed FOR ALL OPTIONS (per_placement_tvf = true)",
-		"CREATE CHANGE STREAM Plain FOR ALL OPTIONS (per_placement_tvf = false)")
-	o := Options{Database: testDatabase, Stream: "Placed", ClientOptions: w.options}
-	if _, err := New(t.Context(), o); err == nil || !strings.Contains(err.Error(), "one read function for each placement") {
-		t.Errorf("got %v", err)
-	}
-	w.open(Options{Stream: "Plain"})
-}
-
 func TestPitfallTokensVanish(t *testing.T) {
 	w := startEmbedded(t, embedded.Options{}, testDDL...)
 	r := w.open(Options{Stream: "Everything"})

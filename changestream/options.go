@@ -31,6 +31,11 @@ type Options struct {
 	End change.Timestamp
 	// Tables are the schema unions stored by an earlier run, oldest version first where a table has several.
 	Tables []*change.Table
+	// Open are the tokens of the partitions that an earlier run has left unfinished; nil for a first one. New finds out by them
+	// whether a stream with a read function for each placement has got new ones since.
+	Open []string
+	// PlacementsEvery is how often such a stream is looked at for new placements: 1 min by default.
+	PlacementsEvery time.Duration
 	// ClientOptions are passed to every connection. With option.WithGRPCConn all partitions share that connection and its
 	// limit of concurrent streams.
 	ClientOptions []option.ClientOption
@@ -84,6 +89,7 @@ const (
 	maxHeartbeat             = 5 * time.Minute
 	defaultWindow            = 20 * time.Minute
 	maxWindow                = 30 * time.Minute
+	defaultPlacementsEvery   = time.Minute
 	defaultSilentHeartbeats  = 10
 	defaultMinBackoff        = 100 * time.Millisecond
 	defaultMaxBackoff        = 30 * time.Second
@@ -119,6 +125,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Heartbeat <= maxHeartbeat && (o.Window < 2*o.Heartbeat || o.Window > maxWindow) {
 		bad("window %v: want two heartbeats of %v, or nothing might prove a partition's last change, to %v, which is what Spanner takes", o.Window, o.Heartbeat, maxWindow)
+	}
+	if o.PlacementsEvery == 0 {
+		o.PlacementsEvery = defaultPlacementsEvery
+	}
+	if o.PlacementsEvery < 0 {
+		bad("placements every %v: must be positive", o.PlacementsEvery)
 	}
 	if o.End < 0 || o.End > change.MaxTimestamp {
 		bad("end %d µs: it lies outside 1970..9999", int64(o.End))

@@ -19,11 +19,28 @@ const (
 	silentMargin = 5 * time.Second
 )
 
-// Partitions answers the partitions alive at start, each starting then: the query a new incarnation begins with. It
-// retries what may pass, as Read does, and fails with a *LostError if start is older than the stream's retention.
+// Partitions answers the partitions alive at start, each starting then: the query a new incarnation begins with, asked of every
+// placement where the stream has one read function for each. It retries what may pass, as Read does, and fails with a
+// *LostError if start is older than the stream's retention.
 func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]change.Partition, error) {
+	ctx, cancel := r.within(ctx)
+	defer cancel()
+	var all []change.Partition
+	for _, placement := range r.functions() {
+		found, err := r.initial(ctx, placement, start)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// initial asks one read function for its partitions.
+func (r *Reader) initial(ctx context.Context, placement string, start change.Timestamp) ([]change.Partition, error) {
 	for attempt := 1; ; attempt++ {
 		d := r.decoder("", nil)
+		d.placement = placement
 		end, err := r.reach(ctx, start)
 		if err == nil {
 			err = r.run(ctx, d, start, end, new(ledger), nil)
@@ -50,7 +67,7 @@ func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]chan
 //
 // Read waits and asks again for as long as ctx lives when Spanner fails in a way that may pass, or ends a query without an
 // end of the partition; nothing is handed over twice. Errors that will not pass are *LostError, *GoneError,
-// *TooLargeError, *DecodeError, or say what Spanner refused.
+// *PlacementError, *TooLargeError, *DecodeError, or say what Spanner refused.
 //
 // While it runs Read holds at most about Options.MaxFrameBytes of changes, the changes of one commit timestamp not yet
 // proven complete, and 128 KiB received ahead; with Options.Budget all of that is taken from it before it is received. A
@@ -63,6 +80,8 @@ func (r *Reader) Read(ctx context.Context, p change.Partition, after change.Time
 	if frames.through >= frames.last {
 		return nil
 	}
+	ctx, cancel := r.within(ctx)
+	defer cancel()
 	expect := minReserve
 	var account Account
 	if r.opts.Budget != nil {
@@ -106,7 +125,8 @@ func gaveBack(err error) bool {
 }
 
 func (r *Reader) decoder(token string, frames *framer) *decoder {
-	return &decoder{token: token, unions: r.unions, pass: r.opts.PassUnknown, strict: r.opts.RefuseUnknownFields, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
+	placement, _ := r.placed(token)
+	return &decoder{token: token, placement: placement, unions: r.unions, pass: r.opts.PassUnknown, strict: r.opts.RefuseUnknownFields, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
 }
 
 // reach is the end_timestamp of a query that begins at start, 0 for none. Only mutable key ranges ask for one. It lies ahead of
@@ -132,8 +152,9 @@ var errSilent = errors.New("the query has been silent for too long, without even
 // and errReached when Options.End is.
 func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestamp, memory *ledger, yield func(*change.Frame) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
+	_, token := r.placed(d.token)
 	in := receive(ctx, min(inboxBytes, r.opts.MaxFrameBytes), memory, d.expect, func(ctx context.Context) (messages, error) {
-		return r.source.open(ctx, r.dialect.readStream(r.stream, r.info.Mutable, start, end, d.token, r.opts.Heartbeat))
+		return r.source.open(ctx, r.dialect.readStream(r.function(d.placement), r.info.Mutable, start, end, token, r.opts.Heartbeat))
 	})
 	limit := time.Duration(r.opts.SilentHeartbeats)*r.opts.Heartbeat + silentMargin
 	defer func() {
