@@ -114,7 +114,8 @@ func (b *breaking) run(during func()) error {
 		Store:  b.store, Diagnose: b.diagnose, CheckpointEvery: 10 * time.Millisecond, Logger: log,
 		Source: func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
 			r, err := changestream.New(ctx, changestream.Options{
-				Database: b.config.Database, Stream: b.config.Stream, Heartbeat: 100 * time.Millisecond, Tables: snap.Tables, ClientOptions: plaintext(b.Spanner), Logger: log,
+				Database: b.config.Database, Stream: b.config.Stream, Heartbeat: 100 * time.Millisecond, Tables: snap.Tables, Open: snap.Unfinished(), PlacementsEvery: 20 * time.Millisecond,
+				ClientOptions: plaintext(b.Spanner), Logger: log,
 			})
 			if err == nil {
 				b.Cleanup(func() { r.Close() })
@@ -228,6 +229,49 @@ func TestDroppedStreamIsAGap(t *testing.T) {
 	b.broken(b.run(nil), state.Dropped)                                               // and at the next start
 	b.ddl("CREATE CHANGE STREAM Everything FOR ALL")
 	b.goOn()
+}
+
+// A placement made later has changes that nobody reads, be it made while the pipeline runs or while it does not.
+func TestNewPlacementIsAGap(t *testing.T) {
+	placement := func(name string) string { return "CREATE PLACEMENT " + name + " OPTIONS (instance_partition = 'p')" }
+	for name, running := range map[string]bool{"running": true, "stopped": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBreaking(t, startEmbedded(t, embedded.Options{}).Addr())
+			b.ddl("DROP CHANGE STREAM Everything", "CREATE CHANGE STREAM Everything FOR ALL OPTIONS (per_placement_tvf = true)")
+			b.must(b.run(nil))
+			before, err := b.store.Load(t.Context(), b.config.Name)
+			b.must(err)
+			var during func()
+			if add := func() { b.ddl(placement("eu")) }; running {
+				during = add
+			} else {
+				add()
+			}
+			for i := range 2 { // and again at the next start
+				err := b.run(during)
+				during = nil
+				broken, ok := errors.AsType[*pipeline.BrokenError](err)
+				if !ok || broken.Gap.Reason != state.Extended || !NeedsIncarnation(err) {
+					t.Fatalf("got %v", err)
+				}
+				// Whatever was committed in the placement, it was not before this.
+				snap, err := b.store.Load(t.Context(), b.config.Name)
+				b.must(err)
+				if from := broken.Gap.From; from > snap.Through()+1 || running && i == 0 && from < before.Pipeline.Start {
+					t.Errorf("a gap from %v, everything through %v was delivered, of a pipeline begun at %v", from, snap.Through(), before.Pipeline.Start)
+				}
+			}
+			p, err := b.planRestart(t.Context(), b.store, b.config, RestartOptions{From: When{kind: "now"}, Logger: slog.New(slog.DiscardHandler)})
+			b.must(err)
+			if p.Lost == nil || p.Reason != state.Extended {
+				t.Errorf("the plan is %+v", p)
+			}
+			p.stored.Digest = "" // as run's
+			_, err = b.store.Reopen(t.Context(), p.stored, state.Restart{Incarnation: p.Ends, Reason: p.Reason, Through: p.Through})
+			b.must(err)
+			b.must(b.run(nil))
+		})
+	}
 }
 
 func TestDroppedStreamIsFoundAtStart(t *testing.T) {

@@ -196,6 +196,7 @@ func NewPipeline(ctx context.Context, e Endpoints, c PipelineConfig, log *slog.L
 	opts.Source = func(ctx context.Context, snap state.Snapshot) (pipeline.Source, error) {
 		o := c.readerOptions(e, log)
 		o.End, o.Tables, o.OnRetry, o.OnTable, o.Budget = c.End, snap.Tables, c.Metrics.ReaderRetried, p.ddl.tableChanged, p.Engine.Budget()
+		o.Open = snap.Unfinished()
 		r, err := changestream.New(ctx, o)
 		if err != nil {
 			return nil, err

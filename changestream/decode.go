@@ -14,12 +14,14 @@ import (
 // decoder turns the messages of one query into changes, heartbeats and children. Values are slices of the messages, which
 // therefore must never be written again; their memory lives as long as something points into it.
 type decoder struct {
-	token  string
-	unions *unions
-	pass   bool // Options.PassUnknown
-	strict bool // Options.RefuseUnknownFields
-	log    *slog.Logger
-	limit  int
+	token string
+	// placement is the read function's, "" for that of all: it leads every token.
+	placement string
+	unions    *unions
+	pass      bool // Options.PassUnknown
+	strict    bool // Options.RefuseUnknownFields
+	log       *slog.Logger
+	limit     int
 	// frames takes what a partition's query sends. It is nil for an initial query, whose children go to initial.
 	frames  *framer
 	initial []change.Partition
@@ -31,8 +33,6 @@ type decoder struct {
 	carried int
 	// expect is what the query's next message will take: see inbox.
 	expect int
-	// doubt is how an earlier query with the same end ended.
-	doubt doubt
 
 	rec record
 	// slab is where rows are cut from, names where short strings are.
@@ -546,9 +546,14 @@ func (d *decoder) announce(start change.Timestamp, children []change.Partition) 
 	if len(children) == 0 {
 		return errors.New("a child partitions record without children")
 	}
-	for _, p := range children {
+	for i := range children {
+		p := &children[i]
 		if p.Token == "" || !utf8.ValidString(p.Token) {
 			return errNoToken
+		}
+		p.Token = d.place(p.Token)
+		for j := range p.Parents {
+			p.Parents[j] = d.place(p.Parents[j])
 		}
 	}
 	switch {
@@ -559,4 +564,12 @@ func (d *decoder) announce(start change.Timestamp, children []change.Partition) 
 		return d.frames.start(start, children)
 	}
 	return d.frames.child(start, children)
+}
+
+// place makes a token of Spanner's one of the Reader's.
+func (d *decoder) place(token string) string {
+	if d.placement == "" || token == "" {
+		return token
+	}
+	return d.placement + placementMark + token
 }

@@ -63,7 +63,7 @@ func (d *decoder) protoEvent(raw []byte) error {
 			if err == nil && source == "" {
 				err = errNoToken
 			}
-			sources = append(sources, source)
+			sources = append(sources, d.place(source))
 		case 5:
 			out = true
 		}

@@ -28,6 +28,9 @@ type Info struct {
 	Retention string
 	// Mutable says that the stream's partition_mode is MUTABLE_KEY_RANGE: keys move between partitions that live on.
 	Mutable bool
+	// PerPlacement says that the stream has the option per_placement_tvf: a read function for each of Placements.
+	PerPlacement bool
+	Placements   []string
 }
 
 // RetentionPeriod is Retention as a duration, 0 for Spanner's default. Spanner writes a whole number of s, m, h or d.
@@ -59,16 +62,14 @@ func (r *Reader) describe(ctx context.Context) error {
 	if len(options) > 0 && strings.EqualFold(options[0][0], "POSTGRESQL") {
 		r.dialect = postgreSQL
 	}
-	streams, err := r.rows(ctx, "SELECT change_stream_name FROM information_schema.change_streams")
+	names, err := r.streams(ctx)
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, s := range streams {
-		names = append(names, s[0])
+	for _, s := range names {
 		// GoogleSQL names ignore case; the functions of the PostgreSQL dialect do not.
-		if s[0] == r.opts.Stream || r.dialect == googleSQL && strings.EqualFold(s[0], r.opts.Stream) {
-			r.stream = s[0]
+		if s == r.opts.Stream || r.dialect == googleSQL && strings.EqualFold(s, r.opts.Stream) {
+			r.stream = s
 		}
 	}
 	if r.stream == "" {
@@ -95,14 +96,34 @@ func (r *Reader) describe(ctx context.Context) error {
 		case "retention_period":
 			r.info.Retention = s[1]
 		case "per_placement_tvf":
-			if strings.EqualFold(s[1], "true") {
-				return fmt.Errorf("changestream: change stream %s has the option per_placement_tvf: it has one read function for each placement, "+
-					"with partitions of its own, and changes in a placement added later would be missed without a word. "+
-					"Such streams are not read; make another one without the option", r.stream)
-			}
+			r.info.PerPlacement = strings.EqualFold(s[1], "true")
+		}
+	}
+	if r.info.PerPlacement {
+		if r.looked, err = r.Now(ctx); err != nil {
+			return err
+		}
+		if r.info.Placements, err = r.findPlacements(ctx, names); err != nil {
+			return err
+		}
+		if len(r.info.Placements) == 0 {
+			return fmt.Errorf("changestream: change stream %s has the option per_placement_tvf, and information_schema.routines shows no function %s%s_<placement>: "+
+				"the account, or the database role, needs EXECUTE on all of them", r.stream, r.dialect.functionPrefix(r.info.Mutable), r.stream)
+		}
+		if err := r.checkPlacements(r.opts.Open); err != nil {
+			return err
 		}
 	}
 	return r.seed(ctx)
+}
+
+// streams lists the names of the database's change streams.
+func (r *Reader) streams(ctx context.Context) (names []string, err error) {
+	rows, err := r.rows(ctx, "SELECT change_stream_name FROM information_schema.change_streams")
+	for _, row := range rows {
+		names = append(names, row[0])
+	}
+	return names, err
 }
 
 func systemSchema(schema string) bool {

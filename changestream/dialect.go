@@ -33,20 +33,28 @@ func strongRead() *sppb.TransactionSelector {
 	}}}
 }
 
+// functionPrefix is what the names of read functions begin with.
+func (d dialect) functionPrefix(mutable bool) string {
+	switch {
+	case d == googleSQL:
+		return "READ_"
+	case mutable:
+		return "read_proto_bytes_"
+	}
+	return "read_json_"
+}
+
 // readStream makes the request that reads a partition from start through end (0: without an end), or with the token "" the
-// initial query's.
-func (d dialect) readStream(stream string, mutable bool, start, end change.Timestamp, token string, heartbeat time.Duration) *sppb.ExecuteSqlRequest {
+// initial query's. function is the read function's name behind its prefix.
+func (d dialect) readStream(function string, mutable bool, start, end change.Timestamp, token string, heartbeat time.Duration) *sppb.ExecuteSqlRequest {
 	req := &sppb.ExecuteSqlRequest{Transaction: strongRead()}
 	names := [4]string{"start", "end", "token", "heartbeat"}
+	function = d.functionPrefix(mutable) + function
 	if d == postgreSQL {
 		names = [4]string{"p1", "p2", "p3", "p4"}
-		function := "read_json_"
-		if mutable {
-			function = "read_proto_bytes_"
-		}
-		req.Sql = `SELECT * FROM "spanner"."` + function + stream + `"($1, $2, $3, $4, NULL)`
+		req.Sql = `SELECT * FROM "spanner"."` + function + `"($1, $2, $3, $4, NULL)`
 	} else {
-		req.Sql = "SELECT ChangeRecord FROM READ_" + stream +
+		req.Sql = "SELECT ChangeRecord FROM " + function +
 			"(start_timestamp => @start, end_timestamp => @end, partition_token => @token, heartbeat_milliseconds => @heartbeat)"
 	}
 	endValue, tokenValue := structpb.NewNullValue(), structpb.NewNullValue()

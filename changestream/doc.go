@@ -19,12 +19,16 @@
 // Records are parsed once, from the bytes gRPC received: no protobuf trees, no reflection and no maps stand between. A
 // change's values are slices of those bytes, kept alive by whatever refers to them.
 //
-// Both dialects and both partition modes are read. A query of a stream with mutable key ranges must have an end, so such a
-// partition is read in windows, [s, e] and then from e + 1 µs: a good end of a query proves everything through its
-// end_timestamp, which is inclusive. An event or an end at T proves only T - 1 µs, as a row does. A server that gives up early
-// with OK looks the same once end_timestamp has passed, so a window whose end no record proves is asked for again from where
-// it stopped, and believed when that brings nothing new.
-// Streams with a read function for each placement (per_placement_tvf) are refused.
+// Both dialects and both partition modes are read. What has come is proven by records only: a row at T proves T - 1 µs, as a
+// start, a move or an end does, and a heartbeat what lies before it. The good end of a query proves nothing, for a server that
+// gives up early ends a query in the same way. A query of a stream with mutable key ranges must have an end, so such a partition
+// is read in windows, each from behind what is proven to some time ahead of Spanner's clock. Where reading itself has an end,
+// Options.End, a partition is done when something proves that, at the latest a heartbeat.
+//
+// A stream with a read function for each placement (per_placement_tvf) is read whole, all functions as one graph; a partition's
+// token is then led by its placement. Placements made later are looked for each Options.PlacementsEvery and at each start with
+// Options.Open, and end reading with a *PlacementError: a new incarnation takes them in. Where a row changes its placement the
+// order of its changes is not kept: nothing Spanner documents says that one function's partition waits for another's.
 //
 // # Memory
 //
@@ -39,7 +43,8 @@
 //
 // # Pitfalls
 //
-// What readers of change streams have stumbled over is listed in pitfall_test.go, each with the test named for it.
+// What readers of change streams have stumbled over is listed in pitfall_test.go, each with the test named for it. What a reader
+// must do is listed in conformance.md, each case with its tests and the servers they run against.
 //
 // The package does not know sinks exist.
 package changestream

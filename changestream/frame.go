@@ -19,8 +19,9 @@ type framer struct {
 	heldBytes int
 	// runs divide held by commit timestamp.
 	runs []run
-	// proven is the commit timestamp through which everything has come; through what the last frame promised.
-	proven, through change.Timestamp
+	// proven is the commit timestamp through which everything has come; through what the last frame promised, never more than
+	// last, Options.End.
+	proven, through, last change.Timestamp
 	// ended is the partition's end as it was announced, 0 before: its children's start, or with mutable key ranges the last
 	// instant of its own, which the end then includes.
 	ended    change.Timestamp
@@ -46,7 +47,7 @@ type run struct {
 }
 
 func newFramer(token string, through change.Timestamp, limit int) *framer {
-	return &framer{token: token, limit: limit, proven: through, through: through}
+	return &framer{token: token, limit: limit, proven: through, through: through, last: change.MaxTimestamp}
 }
 
 // begin opens a record committed at commit; the caller then appends its changes to held and calls end.
@@ -179,10 +180,11 @@ func partitionBytes(p change.Partition) int { return 256 + len(p.Token) }
 // cut answers a frame of what is proven, up to the first move-in, nil if nothing is new. A commit timestamp is never torn
 // (I5).
 func (f *framer) cut() *change.Frame {
-	if f.proven <= f.through {
+	through := min(f.proven, f.last)
+	if through <= f.through {
 		return nil
 	}
-	frame := &change.Frame{Token: f.token, Through: f.proven, Children: f.began}
+	frame := &change.Frame{Token: f.token, Through: through, Children: f.began}
 	f.began = nil
 	for len(f.moves) > 0 && f.moves[0].at <= frame.Through {
 		m := f.moves[0]
@@ -223,12 +225,13 @@ func (f *framer) cut() *change.Frame {
 	return frame
 }
 
-// finish hands the rest of an ended partition to yield, after its query ended well: its last frame has Ended set.
+// finish hands the rest of an ended partition to yield, after its query ended well: its last frame has Ended set, unless the
+// end lies behind last.
 func (f *framer) finish(yield func(*change.Frame) error) error {
 	if f.includes {
 		f.proven = f.ended
 	}
-	for {
+	for f.through < f.last || f.proven <= f.last {
 		frame := f.cut()
 		if frame == nil {
 			frame = &change.Frame{Token: f.token, Through: f.through}
@@ -244,17 +247,20 @@ func (f *framer) finish(yield func(*change.Frame) error) error {
 			return err
 		}
 	}
+	return nil
 }
 
-// An end of a query that is not what was asked for proves nothing, so the query is asked again.
+// How a query ends without its partition: see ended.
 var (
 	errNoChildren = errors.New("the query ended although the partition has not: no children were announced")
 	errEarly      = errors.New("the query ended before its end_timestamp had come")
+	errWindow     = errors.New("the query ended at its end_timestamp, and nothing proves what has come")
+	errReached    = errors.New("everything through the end of reading has come")
 )
 
 // drop forgets what was not handed over, before the query is asked again from through + 1 µs.
 func (f *framer) drop() {
-	*f = framer{token: f.token, limit: f.limit, proven: f.through, through: f.through}
+	*f = framer{token: f.token, limit: f.limit, proven: f.through, through: f.through, last: f.last}
 }
 
 // sortChanges puts the changes of one commit timestamp into position order: they arrive in another order when several

@@ -53,7 +53,7 @@ func (r *Reader) diagnose(ctx context.Context, err error) error {
 	if r.conns == nil || gone.Cause != UnknownCause {
 		return err
 	}
-	streams, ask := r.rows(ctx, "SELECT change_stream_name FROM information_schema.change_streams")
+	streams, ask := r.streams(ctx)
 	switch {
 	case status.Code(ask) == codes.NotFound:
 		gone.Cause = DatabaseGone
@@ -62,7 +62,7 @@ func (r *Reader) diagnose(ctx context.Context, err error) error {
 	default:
 		gone.Cause = StreamDropped
 		for _, s := range streams {
-			if s[0] == r.stream || r.dialect == googleSQL && strings.EqualFold(s[0], r.stream) {
+			if s == r.stream || r.dialect == googleSQL && strings.EqualFold(s, r.stream) {
 				gone.Cause = StreamRecreated
 			}
 		}
@@ -76,7 +76,11 @@ func (r *Reader) isForeign(ctx context.Context, token string) bool {
 	if err != nil {
 		return false
 	}
+	end, err := r.reach(ctx, now)
+	if err != nil {
+		return false
+	}
 	known := errors.New("it answers")
-	err = r.run(ctx, r.decoder(token, newFramer(token, now-1, r.opts.MaxTimestampBytes)), now, r.window(now), new(ledger), func(*change.Frame) error { return known })
+	err = r.run(ctx, r.decoder(token, newFramer(token, now-1, r.opts.MaxTimestampBytes)), now, end, new(ledger), func(*change.Frame) error { return known })
 	return status.Code(err) == codes.InvalidArgument && unknownToken.MatchString(err.Error())
 }

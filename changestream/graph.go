@@ -41,8 +41,6 @@ type node struct {
 	finished bool
 	// pending counts the parents that are not finished, unknown those of them the graph has never heard of.
 	pending, unknown int
-	// passed says that the low watermark has reached the partition's start, so unknown parents count as finished.
-	passed bool
 	// queued says that the partition was put in ready; it never is twice.
 	queued bool
 	// lowIndex is the node's place in Graph.low.
@@ -157,7 +155,7 @@ func (g *Graph) consider(n *node) {
 	}
 	// I3: a child delivers nothing before all its parents are finished; one never heard of may still be announced by a
 	// slow branch until the low watermark over all unfinished partitions has reached the child's start.
-	if n.pending > n.unknown || (n.unknown > 0 && !n.passed) {
+	if n.pending > 0 {
 		return
 	}
 	n.queued = true
@@ -169,7 +167,7 @@ func (g *Graph) Startable() []change.Partition {
 	low := g.lowest()
 	for len(g.blocked) > 0 && g.blocked[0].Start-1 <= low {
 		n := heap.Pop(&g.blocked).(*node)
-		n.passed = true
+		g.pass(n)
 		g.consider(n)
 	}
 	if len(g.ready) == 0 {
@@ -184,6 +182,22 @@ func (g *Graph) Startable() []change.Partition {
 	g.ready = g.ready[:0]
 	slices.SortFunc(out, byStart)
 	return out
+}
+
+// pass counts the unknown parents of n as finished: nothing waits for them any more, nor is kept for them.
+func (g *Graph) pass(n *node) {
+	for _, parent := range n.Parents {
+		if g.nodes[parent] != nil {
+			continue
+		}
+		if left := slices.DeleteFunc(g.dependents[parent], func(d *node) bool { return d == n }); len(left) > 0 {
+			g.dependents[parent] = left
+		} else {
+			delete(g.dependents, parent)
+		}
+	}
+	n.pending -= n.unknown
+	n.unknown = 0
 }
 
 // Watermark is the low watermark: every change of the stream with a commit timestamp at or below it is durable in all

@@ -103,6 +103,9 @@ func TestGraphUnknownParentPurged(t *testing.T) {
 	wantStartable(t, g)
 	g.Promise("slow", 29)
 	wantStartable(t, g, "c")
+	if len(g.dependents) > 0 {
+		t.Errorf("%v is kept for parents that will never come", g.dependents)
+	}
 }
 
 func TestGraphFinishedFromStore(t *testing.T) {
@@ -267,6 +270,12 @@ func (w *world) startAll() {
 }
 
 func (w *world) check() {
+	for parent, waiting := range w.g.dependents {
+		for _, d := range waiting {
+			n := w.g.nodes[parent]
+			w.must(n == nil && d.unknown > 0 || n != nil && !n.finished, "%s is kept for %s, which it does not wait for", d.Token, parent)
+		}
+	}
 	low := w.g.Watermark()
 	if low == change.MaxTimestamp {
 		return

@@ -3,6 +3,7 @@ package changestream
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -102,6 +103,50 @@ func follow(ctx context.Context, r *Reader, start change.Timestamp, yield func(*
 	return g.Wait()
 }
 
+// lifecycle checks what is said of partitions with immutable key ranges as their frames come: cases 45 to 47.
+type lifecycle struct {
+	*testing.T
+	known map[string]change.Partition // announced by a parent
+	ended map[string]bool
+	// merges counts the partitions announced by several parents.
+	merges int
+}
+
+func newLifecycle(t *testing.T) *lifecycle {
+	return &lifecycle{T: t, known: map[string]change.Partition{}, ended: map[string]bool{}}
+}
+
+func (l *lifecycle) frame(f *change.Frame) {
+	p := l.known[f.Token]
+	for _, parent := range p.Parents {
+		if !l.ended[parent] {
+			l.Errorf("a partition was read before its parent had ended")
+		}
+	}
+	if l.ended[f.Token] {
+		l.Errorf("a partition goes on behind its end")
+	}
+	for i := range f.Changes {
+		if at := f.Changes[i].Position.Commit; at < p.Start || at > f.Through {
+			l.Errorf("a change at %v lies outside its partition, which begins at %v, or its frame, through %v", at, p.Start, f.Through)
+		}
+	}
+	for _, c := range f.Children {
+		if c.Start != f.Through+1 || !slices.Contains(c.Parents, f.Token) {
+			l.Errorf("a partition that ends behind %v announces %+v", f.Through, c)
+		}
+		if before, again := l.known[c.Token]; again {
+			l.merges++
+			if before.Start != c.Start || !slices.Equal(slices.Sorted(slices.Values(before.Parents)), slices.Sorted(slices.Values(c.Parents))) {
+				l.Errorf("two parents announce %+v and %+v", before, c)
+			}
+		}
+		l.known[c.Token] = c
+	}
+	l.ended[f.Token] = f.Ended
+}
+
+// A key's partition may not descend from its last one there, so it has no order to check.
 func TestOfficialEmulatorChurn(t *testing.T) {
 	emulator := official.SpannerForTest(t, official.SpannerOptions{PartitionTokenAlive: 2 * time.Second})
 	if err := emulator.CreateDatabase(t.Context(), testDatabase, testDDL...); err != nil {
@@ -127,8 +172,10 @@ func TestOfficialEmulatorChurn(t *testing.T) {
 	var ended, written atomic.Int64
 	written.Store(-1)
 	done := make(chan error, 1)
+	life := newLifecycle(t)
 	go func() {
 		done <- follow(ctx, r, start, func(f *change.Frame) {
+			life.frame(f)
 			frames++
 			if f.Ended {
 				ended.Add(1)
@@ -166,5 +213,5 @@ func TestOfficialEmulatorChurn(t *testing.T) {
 	if late > time.Second {
 		t.Errorf("a change was handed over %v after its commit", late)
 	}
-	t.Logf("%d rows, %d frames, %d partitions ended, slowest change %v", rows, frames, ended.Load(), late)
+	t.Logf("%d rows, %d frames, %d partitions ended, %d merges, slowest change %v", rows, frames, ended.Load(), life.merges, late)
 }

@@ -24,13 +24,18 @@ type Options struct {
 	// handed over once something later than T has come, so the heartbeat also bounds the delay of the last change before
 	// a pause. Each heartbeat is a row per partition.
 	Heartbeat time.Duration
-	// Window is how much time one query of a stream with mutable key ranges covers, whose queries must have an end: 20 min by
-	// default, at most 30. The next one goes on where the one before ended.
+	// Window is how far ahead of Spanner's clock one query of a stream with mutable key ranges reaches, whose queries must have
+	// an end: 20 min by default, at least 2 heartbeats, at most 30 min. The next one goes on behind what the one before proved.
 	Window time.Duration
 	// End is the last commit timestamp to read, inclusive; 0 reads on for ever.
 	End change.Timestamp
 	// Tables are the schema unions stored by an earlier run, oldest version first where a table has several.
 	Tables []*change.Table
+	// Open are the tokens of the partitions that an earlier run has left unfinished; nil for a first one. New finds out by them
+	// whether a stream with a read function for each placement has got new ones since.
+	Open []string
+	// PlacementsEvery is how often such a stream is looked at for new placements: 1 min by default.
+	PlacementsEvery time.Duration
 	// ClientOptions are passed to every connection. With option.WithGRPCConn all partitions share that connection and its
 	// limit of concurrent streams.
 	ClientOptions []option.ClientOption
@@ -83,8 +88,8 @@ const (
 	minHeartbeat             = 100 * time.Millisecond
 	maxHeartbeat             = 5 * time.Minute
 	defaultWindow            = 20 * time.Minute
-	minWindow                = 10 * time.Millisecond
 	maxWindow                = 30 * time.Minute
+	defaultPlacementsEvery   = time.Minute
 	defaultSilentHeartbeats  = 10
 	defaultMinBackoff        = 100 * time.Millisecond
 	defaultMaxBackoff        = 30 * time.Second
@@ -118,8 +123,14 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Window == 0 {
 		o.Window = defaultWindow
 	}
-	if o.Window < minWindow || o.Window > maxWindow {
-		bad("window %v: want %v to %v, which is what Spanner takes", o.Window, minWindow, maxWindow)
+	if o.Heartbeat <= maxHeartbeat && (o.Window < 2*o.Heartbeat || o.Window > maxWindow) {
+		bad("window %v: want two heartbeats of %v, or nothing might prove a partition's last change, to %v, which is what Spanner takes", o.Window, o.Heartbeat, maxWindow)
+	}
+	if o.PlacementsEvery == 0 {
+		o.PlacementsEvery = defaultPlacementsEvery
+	}
+	if o.PlacementsEvery < 0 {
+		bad("placements every %v: must be positive", o.PlacementsEvery)
 	}
 	if o.End < 0 || o.End > change.MaxTimestamp {
 		bad("end %d µs: it lies outside 1970..9999", int64(o.End))

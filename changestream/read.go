@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,12 +19,32 @@ const (
 	silentMargin = 5 * time.Second
 )
 
-// Partitions answers the partitions alive at start, each starting then: the query a new incarnation begins with. It
-// retries what may pass, as Read does, and fails with a *LostError if start is older than the stream's retention.
+// Partitions answers the partitions alive at start, each starting then: the query a new incarnation begins with, asked of every
+// placement where the stream has one read function for each. It retries what may pass, as Read does, and fails with a
+// *LostError if start is older than the stream's retention.
 func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]change.Partition, error) {
+	ctx, cancel := r.within(ctx)
+	defer cancel()
+	var all []change.Partition
+	for _, placement := range r.functions() {
+		found, err := r.initial(ctx, placement, start)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// initial asks one read function for its partitions.
+func (r *Reader) initial(ctx context.Context, placement string, start change.Timestamp) ([]change.Partition, error) {
 	for attempt := 1; ; attempt++ {
 		d := r.decoder("", nil)
-		err := r.run(ctx, d, start, r.window(start), new(ledger), nil)
+		d.placement = placement
+		end, err := r.reach(ctx, start)
+		if err == nil {
+			err = r.run(ctx, d, start, end, new(ledger), nil)
+		}
 		if err == nil && len(d.initial) == 0 {
 			err = errors.New("the initial query named no partitions")
 		}
@@ -38,54 +59,60 @@ func (r *Reader) Partitions(ctx context.Context, start change.Timestamp) ([]chan
 
 // Read reads the changes of p with commit timestamps above after, and not before p.Start, to the partition's end, and
 // hands them to yield frame by frame: changes complete through Frame.Through and in position order. The last frame has
-// Ended set and the children; Read then answers nil. With Options.End it answers nil as well once a frame's Through has
-// reached that, or after has: the partition then lives on. It answers yield's error as it is.
+// Ended set and the children; Read then answers nil. With Options.End it answers nil as well once a frame's Through is
+// that, or after was: the partition then lives on. It answers yield's error as it is.
 //
-// With mutable key ranges it asks for one window of Options.Window after another, and yield may keep a frame with Sources
-// waiting for as long as the move holds: the query waits with it.
+// With mutable key ranges it asks for one window after another, each through Options.Window from now, and yield may keep a
+// frame with Sources waiting for as long as the move holds: the query waits with it.
 //
 // Read waits and asks again for as long as ctx lives when Spanner fails in a way that may pass, or ends a query without an
 // end of the partition; nothing is handed over twice. Errors that will not pass are *LostError, *GoneError,
-// *TooLargeError, *DecodeError, or say what Spanner refused.
+// *PlacementError, *TooLargeError, *DecodeError, or say what Spanner refused.
 //
 // While it runs Read holds at most about Options.MaxFrameBytes of changes, the changes of one commit timestamp not yet
 // proven complete, and 128 KiB received ahead; with Options.Budget all of that is taken from it before it is received. A
 // frame belongs to yield, which may keep it.
 func (r *Reader) Read(ctx context.Context, p change.Partition, after change.Timestamp, yield func(*change.Frame) error) error {
 	frames := newFramer(p.Token, max(after, p.Start-1), r.opts.MaxTimestampBytes)
+	if r.opts.End != 0 {
+		frames.last = r.opts.End
+	}
+	if frames.through >= frames.last {
+		return nil
+	}
+	ctx, cancel := r.within(ctx)
+	defer cancel()
 	expect := minReserve
 	var account Account
-	var doubt doubt
 	if r.opts.Budget != nil {
 		account = r.opts.Budget.Partition(p.Token)
 	}
 	for attempt := 1; ; attempt++ {
-		if r.opts.End != 0 && frames.through >= r.opts.End {
-			return nil
-		}
 		before := frames.through
 		d := r.decoder(p.Token, frames)
-		d.expect, d.doubt = expect, doubt
-		end := r.window(before + 1)
-		if doubt.end > before {
-			end = doubt.end
-		}
-		err := r.run(ctx, d, before+1, end, &ledger{account: account}, yield)
-		doubt = d.doubt
+		d.expect = expect
+		end, err := r.reach(ctx, before+1)
 		if err == nil {
-			if frames.ended != 0 {
-				return nil
-			}
-			attempt = 0 // the next window
-			continue
+			err = r.run(ctx, d, before+1, end, &ledger{account: account}, yield)
+			expect = d.expect
 		}
-		if frames.through > before {
+		if err == nil || errors.Is(err, errReached) {
+			return nil
+		}
+		progress := frames.through > before
+		if progress {
 			attempt = 1
 		}
-		if expect = d.expect; gaveBack(err) || errors.Is(err, errDoubt) {
-			attempt-- // no failure: the next reservation waits, or the answer is nearly certain
-		} else if err := r.wait(ctx, p.Token, frames.through, attempt, err); err != nil {
-			return err
+		switch {
+		case gaveBack(err):
+			attempt-- // no failure: the next reservation waits
+		case progress && errors.Is(err, errWindow):
+			attempt = 0 // none either
+		default:
+			r.clock.forget() // were it wrong, no window would reach as far as something that proves the last
+			if err := r.wait(ctx, p.Token, frames.through, attempt, err); err != nil {
+				return err
+			}
 		}
 		frames.drop()
 	}
@@ -98,20 +125,19 @@ func gaveBack(err error) bool {
 }
 
 func (r *Reader) decoder(token string, frames *framer) *decoder {
-	return &decoder{token: token, unions: r.unions, pass: r.opts.PassUnknown, strict: r.opts.RefuseUnknownFields, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
+	placement, _ := r.placed(token)
+	return &decoder{token: token, placement: placement, unions: r.unions, pass: r.opts.PassUnknown, strict: r.opts.RefuseUnknownFields, log: r.opts.Logger, limit: r.opts.MaxTimestampBytes, frames: frames}
 }
 
-// window is the end_timestamp of a query that begins at start, 0 for none. It counts from start, not from the clock: how far
-// a query may reach ahead is counted from the later of the two, so the end is within bounds whatever clock is right.
-func (r *Reader) window(start change.Timestamp) change.Timestamp {
+// reach is the end_timestamp of a query that begins at start, 0 for none. Only mutable key ranges ask for one. It lies ahead of
+// Spanner's clock, however far back the query starts: so what has been committed is read by one query, and heartbeats come,
+// which prove the last of it.
+func (r *Reader) reach(ctx context.Context, start change.Timestamp) (change.Timestamp, error) {
 	if !r.info.Mutable {
-		return r.opts.End
+		return 0, nil
 	}
-	end := start + change.Timestamp(r.opts.Window.Microseconds()) - 1
-	if r.opts.End != 0 {
-		end = max(start, min(end, r.opts.End))
-	}
-	return end
+	now, err := r.clock.now(ctx)
+	return max(start, now) + change.Timestamp(r.opts.Window.Microseconds()), err
 }
 
 // yieldError is an error of the caller's, not to be retried.
@@ -122,12 +148,13 @@ func (e *yieldError) Error() string { return e.err.Error() }
 // errSilent: see Options.SilentHeartbeats.
 var errSilent = errors.New("the query has been silent for too long, without even a heartbeat")
 
-// run runs one query from start through end (0: without an end). It answers nil at the partition's end, at the query's
-// where it has one, or at an initial query's.
+// run runs one query from start through end (0: without an end). It answers nil at the partition's end or an initial query's,
+// and errReached when Options.End is.
 func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestamp, memory *ledger, yield func(*change.Frame) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
+	_, token := r.placed(d.token)
 	in := receive(ctx, min(inboxBytes, r.opts.MaxFrameBytes), memory, d.expect, func(ctx context.Context) (messages, error) {
-		return r.source.open(ctx, r.dialect.readStream(r.stream, r.info.Mutable, start, end, d.token, r.opts.Heartbeat))
+		return r.source.open(ctx, r.dialect.readStream(r.function(d.placement), r.info.Mutable, start, end, token, r.opts.Heartbeat))
 	})
 	limit := time.Duration(r.opts.SilentHeartbeats)*r.opts.Heartbeat + silentMargin
 	defer func() {
@@ -145,7 +172,13 @@ func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestam
 		if d.frames == nil {
 			return nil
 		}
-		return d.frames.cutAll(mine)
+		if err := d.frames.cutAll(mine); err != nil {
+			return err
+		}
+		if d.frames.through >= d.frames.last && d.frames.ended == 0 {
+			return errReached
+		}
+		return nil
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -154,7 +187,7 @@ func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestam
 		for _, b := range batch {
 			before := d.holds()
 			if err := d.message(b); err != nil {
-				return errors.Join(cut(), err)
+				return cmp.Or(cut(), err)
 			}
 			memory.adjust(d.holds() - before - weight(len(b)))
 			// I10: a frame is closed when it is full, however much has come already.
@@ -174,7 +207,7 @@ func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestam
 			}
 		}
 		if done != nil {
-			return r.ended(d, done, end, mine)
+			return r.ended(ctx, d, done, end, mine)
 		}
 		timer.Reset(limit - in.silent())
 		select {
@@ -190,53 +223,37 @@ func (r *Reader) run(ctx context.Context, d *decoder, start, end change.Timestam
 }
 
 // ended judges the end of a query that was asked through end (0: without an end).
-func (r *Reader) ended(d *decoder, done error, end change.Timestamp, yield func(*change.Frame) error) error {
+//
+// I2: a good end of a query says nothing of what has come, only its records do. A server that gives up early ends a query in
+// the same way, and what it had not sent would be lost; so the next query begins behind what is proven. At an end_timestamp
+// that is the last row or two once more.
+func (r *Reader) ended(ctx context.Context, d *decoder, done error, end change.Timestamp, yield func(*change.Frame) error) error {
 	if !errors.Is(done, io.EOF) {
 		return done
 	}
 	if err := d.finish(); err != nil {
 		return err
 	}
-	if d.frames == nil {
-		return nil
-	}
 	switch {
+	case d.frames == nil:
+		return nil
 	case d.frames.ended != 0:
 		return d.frames.finish(yield)
-	case end == 0:
-		// Only an end with children is the partition's. An end without any may come from a server that gave up.
-		return errors.Join(d.frames.cutAll(yield), errNoChildren)
-	case end.Time().After(time.Now().Add(clockSlack)):
-		// The same of one that ends before its time. Where the clock here is so wrong it costs another query.
-		return errors.Join(d.frames.cutAll(yield), errEarly)
 	}
-	// A good end of a query says that everything through its end_timestamp has come; see doubt.
 	if err := d.frames.cutAll(yield); err != nil {
 		return err
 	}
-	f := d.frames
-	said := doubt{end, f.proven, len(f.held), len(f.moves), len(f.began)}
-	// A heartbeat at the end proves the microsecond before it: see beat.
-	if certain := f.proven >= end-1 && said == (doubt{end: end, proven: f.proven}); !certain && d.doubt != said {
-		d.doubt = said
-		return errDoubt
+	if d.frames.through >= d.frames.last {
+		return errReached
 	}
-	d.doubt = doubt{}
-	d.frames.prove(end)
-	return d.frames.cutAll(yield)
+	if end == 0 {
+		return errNoChildren
+	}
+	if now, err := r.clock.now(ctx); err != nil || end > now+change.Timestamp(clockSlack.Microseconds()) {
+		return errEarly
+	}
+	return errWindow
 }
-
-// doubt is what a query through end had said when it ended well, without a record that proves its end. A server that gives
-// up early ends in the same way, and where the end lies in the past no clock tells the two apart: what had not been sent
-// would be lost. So the rest is asked for once more, and an end is believed if that says the same and nothing more. It costs
-// a small query for each window. The zero doubt is none.
-type doubt struct {
-	end, proven change.Timestamp
-	// Of what is not proven: the changes, the moves and the starts that have come.
-	changes, moves, starts int
-}
-
-var errDoubt = errors.New("the query ended well, which the next one has to say again")
 
 // cutAll hands over all that is proven.
 func (f *framer) cutAll(yield func(*change.Frame) error) error {

@@ -120,7 +120,9 @@ func scriptedReader(t *testing.T, s *script, o Options) *Reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Reader{opts: o, source: s, unions: newUnions(nil, o.Logger), stream: "S"}
+	return &Reader{opts: o, source: s, unions: newUnions(nil, o.Logger), stream: "S", clock: clock{ask: func(context.Context) (change.Timestamp, error) {
+		return change.TimestampOf(time.Now()), nil
+	}}}
 }
 
 // log is a frame in short: its changes' transactions, its promise, and its children.

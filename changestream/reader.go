@@ -19,6 +19,14 @@ type Reader struct {
 	// stream is the change stream's name in its own spelling.
 	stream string
 	info   Info
+	clock  clock
+
+	// life ends, with end, when the Reader is closed or nothing may be read any more.
+	life context.Context
+	end  context.CancelCauseFunc
+	own  sync.WaitGroup // watchPlacements
+	// looked is when the placements were looked for last, by Spanner's clock.
+	looked change.Timestamp
 
 	logMu    sync.Mutex
 	lastLog  time.Time
@@ -36,12 +44,21 @@ func New(ctx context.Context, opts Options) (*Reader, error) {
 	}
 	c := newConns(opts)
 	r := &Reader{opts: opts, source: c, conns: c, unions: newUnions(opts.Tables, opts.Logger)}
-	r.unions.onVersion = opts.OnTable
+	r.life, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	r.unions.onVersion, r.clock.ask = opts.OnTable, r.Now
 	if err := r.describe(ctx); err != nil {
+		r.end(errClosed)
 		if closeErr := c.close(); closeErr != nil {
 			opts.Logger.Warn("closing the connection to Spanner", "error", closeErr)
 		}
 		return nil, err
+	}
+	if r.info.PerPlacement {
+		if len(r.info.Placements) > 1 {
+			opts.Logger.Warn("the change stream has a read function for each placement: the changes of a row that moves to another placement "+
+				"come in order only with the order commit", "stream", r.stream, "placements", r.info.Placements)
+		}
+		r.own.Go(r.watchPlacements)
 	}
 	return r, nil
 }
@@ -60,4 +77,21 @@ func (r *Reader) Table(name string, columns []change.Column) *change.Table {
 }
 
 // Close ends the connections. Reads still running fail.
-func (r *Reader) Close() error { return r.conns.close() }
+func (r *Reader) Close() error {
+	r.end(errClosed)
+	r.own.Wait()
+	return r.conns.close()
+}
+
+// within is ctx, which ends as well when placements come that are not read.
+func (r *Reader) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !r.info.PerPlacement {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(r.life, func() { cancel(context.Cause(r.life)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}

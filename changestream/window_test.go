@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -48,35 +49,36 @@ func movingReader(t *testing.T, s *script, o Options) *Reader {
 	return r
 }
 
-func wantQueries(t *testing.T, s *script, bounds ...change.Timestamp) {
+func wantQueries(t *testing.T, s *script, starts ...change.Timestamp) {
 	t.Helper()
-	var starts, ends []string
-	for i := 0; i < len(bounds); i += 2 {
-		starts, ends = append(starts, micro(bounds[i])), append(ends, micro(bounds[i+1]))
+	var want []string
+	for _, at := range starts {
+		want = append(want, micro(at))
 	}
-	if !slices.Equal(s.starts, starts) || !slices.Equal(s.ends, ends) {
-		t.Fatalf("queries from %q\nthrough %q,\nwant from %q\nthrough %q", s.starts, s.ends, starts, ends)
+	if !slices.Equal(s.starts, want) {
+		t.Fatalf("queries from %q,\nwant from %q", s.starts, want)
 	}
 }
 
 // Windows are chained so that no row is lost and none comes twice, whatever falls on their ends (R 59), and none follows the
-// partition's end (R 60).
+// partition's end (R 60). Each reaches as far ahead of Spanner's clock.
 func TestWindowsAreChained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		onEnd := []any{moving(dataRecord(10_000, "2")), moving(eventRecord(10_000, []string{"s"})), moving(dataRecord(10_000, "3")), io.EOF}
+		const window = 2 * time.Second
+		onEnd := []any{moving(dataRecord(10_000, "2")), moving(eventRecord(10_000, []string{"s"})), moving(dataRecord(10_000, "3"))}
+		inMidlife := []any{moving(startRecord(20_000, "c"), eventRecord(20_000, nil, "c"))}
 		s := &script{streams: []*scripted{
-			play(append([]any{moving(dataRecord(10, "1"))}, onEnd...)...),
-			play(onEnd...), // asked again, for the end was not proven
-			play(moving(dataRecord(10_001, "4"), startRecord(20_000, "c"), eventRecord(20_000, nil, "c")), io.EOF),
-			play(moving(startRecord(20_000, "c"), eventRecord(20_000, nil, "c")), io.EOF),
-			play(moving(startRecord(20_000, "c"), eventRecord(20_000, nil, "c")), io.EOF), // the first time the start had been handed over
-			play(moving(dataRecord(20_002, "6"), beatRecord(30_000)), io.EOF),             // this end is proven at once
+			play(slices.Concat([]any{moving(dataRecord(10, "1"))}, onEnd, []any{window, io.EOF})...),
+			play(slices.Concat(onEnd, []any{moving(dataRecord(10_001, "4"))}, inMidlife, []any{window, io.EOF})...),
+			play(slices.Concat(inMidlife, []any{moving(dataRecord(20_002, "6"), beatRecord(30_000)), window, io.EOF})...),
 			play(moving(beatRecord(30_100)), time.Millisecond, moving(dataRecord(30_500, "5"), eventRecord(30_500, []string{"u"}, "c"), endRecord(30_500)), io.EOF),
 		}}
-		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
+		began := change.TimestampOf(time.Now())
+		r := movingReader(t, s, Options{Window: window, OnRetry: func(_ string, _ int, err error) { t.Errorf("a window's end counts as a failure: %v", err) }})
+		got, err := readScript(t, r)
 		must(t, err)
 		joined := strings.Join(got, "|") // where frames are cut, apart from moves, is free
-		if want := "2@10000 3@10000 <=10000 <-s|"; !strings.Contains(joined, want) {
+		if want := "2@10000 3@10000 <=10000 <-s|"; !strings.Contains(strings.ReplaceAll(joined, " +c", ""), want) {
 			t.Errorf("no frame ends with %q in %q", want, got)
 		}
 		if want := "5@30500 <=30500 out <-u end"; got[len(got)-1] != want {
@@ -89,7 +91,12 @@ func TestWindowsAreChained(t *testing.T) {
 		if seen != 6 || strings.Count(joined, "+c") != 2 { // told again with the query that was asked again
 			t.Errorf("frames %q", got)
 		}
-		wantQueries(t, s, 1, 10_000, 10_000, 10_000, 10_001, 20_000, 20_000, 20_000, 20_000, 20_000, 20_001, 30_000, 30_001, 40_000)
+		wantQueries(t, s, 1, 10_000, 20_000, 30_000)
+		for i, end := range s.ends {
+			if want := began + change.Timestamp(i+1)*change.Timestamp(window.Microseconds()); end != micro(want) {
+				t.Errorf("query %d reaches to %s, want %s", i, end, micro(want))
+			}
+		}
 	})
 }
 
@@ -100,10 +107,10 @@ func TestEndIsReadAgain(t *testing.T) {
 			play(moving(dataRecord(50, "1"), endRecord(50)), time.Second, status.Error(codes.Unavailable, "broken")),
 			play(moving(dataRecord(50, "1"), endRecord(50)), io.EOF),
 		}}
-		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
+		got, err := readScript(t, movingReader(t, s, Options{}))
 		must(t, err)
 		wantFrames(t, got, "<=49", "1@50 <=50 end")
-		wantQueries(t, s, 1, 10_000, 50, 10_049)
+		wantQueries(t, s, 1, 50)
 	})
 }
 
@@ -114,87 +121,107 @@ func TestStartIsNeverPassed(t *testing.T) {
 			play(moving(dataRecord(10, "1"), startRecord(50, "c")), time.Second, status.Error(codes.Unavailable, "broken")),
 			play(moving(startRecord(50, "c"), endRecord(60)), time.Second, io.EOF),
 		}}
-		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
+		got, err := readScript(t, movingReader(t, s, Options{}))
 		must(t, err)
 		wantFrames(t, got, "1@10 <=49 +c", "<=59 +c", "<=60 end")
 	})
 }
 
-// A query that ends long before its end_timestamp has come proves nothing: what it did not send may still come.
-func TestEarlyEndProvesNothing(t *testing.T) {
+// A query that gives up early, be it before or long after its end_timestamp has come, ends as a complete one does. What it did
+// not send comes all the same, be it before, behind or at the last timestamp that it did send, and no window begins behind the
+// partition's end. One that brings nothing new is not asked again at once.
+func TestEarlyEndLosesNothing(t *testing.T) {
+	for _, pause := range []time.Duration{0, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &script{streams: []*scripted{
+				play(moving(dataRecord(10, "1")), pause, io.EOF),
+				play(moving(dataRecord(10, "1"), dataRecord(10, "2")), pause, io.EOF),
+				play(moving(dataRecord(10, "1")), pause, io.EOF), // it may even say less
+				play(moving(dataRecord(10, "1"), dataRecord(10, "2"), dataRecord(20, "3")), pause, io.EOF),
+				play(pause, io.EOF),
+				play(moving(dataRecord(20, "3"), dataRecord(30, "4"), endRecord(40)), time.Second, io.EOF),
+			}}
+			var attempts []int
+			got, err := readScript(t, movingReader(t, s, Options{Window: 2 * time.Second, OnRetry: func(_ string, attempt int, _ error) { attempts = append(attempts, attempt) }}))
+			must(t, err)
+			wantFrames(t, got, "<=9", "1@10 2@10 <=19", "3@20 4@30 <=39", "<=40 end")
+			wantQueries(t, s, 1, 10, 10, 10, 20, 20)
+			if want := []int{1, 2, 1}; !slices.Equal(attempts, want) {
+				t.Errorf("attempts %v, want %v", attempts, want)
+			}
+		})
+	}
+}
+
+// Long before its end_timestamp such an end is told of as the failure it is, and Spanner's clock says when that is.
+func TestEarlyEndIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		now := change.TimestampOf(time.Now())
 		s := &script{streams: []*scripted{
-			play(moving(beatRecord(now+10)), io.EOF),
-			play(moving(dataRecord(now+20, "1"), endRecord(now+30)), io.EOF),
+			play(moving(beatRecord(10)), io.EOF),
+			play(moving(dataRecord(20, "1"), endRecord(30)), io.EOF),
 		}}
-		r := movingReader(t, s, Options{})
-		var got []change.Timestamp
-		changes := 0
-		must(t, r.Read(t.Context(), part("p", now), 0, func(f *change.Frame) error {
-			got = append(got, f.Through)
-			changes += len(f.Changes)
-			return nil
-		}))
-		if got[0] != now+9 || got[len(got)-1] != now+30 || changes != 1 {
-			t.Fatalf("frames through %v with %d changes", got, changes)
+		var failures []error
+		r := movingReader(t, s, Options{OnRetry: func(_ string, _ int, err error) { failures = append(failures, err) }})
+		const ahead = change.Timestamp(3_600_000_000)
+		asked := 0
+		r.clock.ask = func(context.Context) (change.Timestamp, error) {
+			asked++
+			return change.TimestampOf(time.Now()) + ahead, nil
 		}
-		wantQueries(t, s, now, now+20*60_000_000-1, now+10, now+10+20*60_000_000-1)
-	})
-}
-
-// A query that gives up early, when its end_timestamp has long come, ends as a complete one does. What it did not send comes
-// all the same, be it before, behind or at the last timestamp that it did send, and no window begins behind the partition's end.
-func TestEarlyEndInThePastLosesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &script{streams: []*scripted{
-			play(moving(dataRecord(10, "1")), io.EOF),
-			play(moving(dataRecord(10, "1"), dataRecord(10, "2")), io.EOF),
-			play(moving(dataRecord(10, "1"), dataRecord(10, "2"), dataRecord(20, "3")), io.EOF),
-			play(io.EOF),
-			play(moving(dataRecord(20, "3"), dataRecord(30, "4"), endRecord(40)), time.Second, io.EOF),
-		}}
-		got, err := readScript(t, movingReader(t, s, Options{Window: 10 * time.Millisecond}))
+		first := change.TimestampOf(time.Now()) + ahead + 20*60_000_000
+		got, err := readScript(t, r)
 		must(t, err)
-		wantFrames(t, got, "<=9", "1@10 2@10 <=19", "3@20 4@30 <=39", "<=40 end")
-		wantQueries(t, s, 1, 10_000, 10, 10_000, 10, 10_000, 20, 10_000, 20, 10_000)
+		if n := strings.Count(strings.Join(got, " "), "1@20"); n != 1 || got[0] != "<=9" || !strings.HasSuffix(got[len(got)-1], "<=30 end") {
+			t.Errorf("frames %q", got)
+		}
+		if len(failures) != 1 || !errors.Is(failures[0], errEarly) || s.ends[0] != micro(first) || asked != 2 {
+			t.Errorf("failures %v, the first query reached to %s, the clock was asked %d times", failures, s.ends[0], asked)
+		}
 	})
 }
 
-// A bounded read is complete once its query has ended well and another has said the same, although its last row lies before
-// the end (R 50). It is asked for nothing more, and a partition that goes on lives on.
+// A read with an end is complete once something proves the end, although the last change lies before it (R 50). Nothing
+// committed behind it is handed over, nothing more is asked for, and a partition that goes on lives on.
 func TestEndOfReading(t *testing.T) {
 	for _, mutable := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			first := []any{message(cart(10, "1", "a").row(), cart(50, "2", "a").row()), io.EOF}
-			second := []any{message(childRow(40, childC)), io.EOF}
-			if mutable {
-				first[0] = moving(dataRecord(10, "1"), dataRecord(50, "2"))
-				second[0] = moving(endRecord(40))
+			record := func(c testRecord) []byte {
+				if mutable {
+					return moving(dataRecord(c.commit, c.tx))
+				}
+				return message(c.row())
 			}
-			again := []any{message(cart(50, "2", "a").row()), io.EOF}
-			if mutable {
-				again[0] = moving(dataRecord(50, "2"))
+			end := func(last change.Timestamp) []byte {
+				if mutable {
+					return moving(endRecord(last))
+				}
+				return message(childRow(last+1, part("c", last+1, "p")))
 			}
-			s := &script{streams: []*scripted{play(first...), play(again...), play(second...)}}
-			r := scriptedReader(t, s, Options{End: 60})
-			r.info.Mutable = mutable
-			got, err := readScript(t, r)
-			must(t, err)
-			if last := got[len(got)-1]; !strings.HasSuffix(last, "<=60") {
-				t.Errorf("the last of %q does not end at 60", got)
+			first, last, behind := record(cart(10, "1", "a")), record(cart(50, "2", "a")), record(cart(70, "3", "a"))
+			s := &script{}
+			read := func(want string, starts []change.Timestamp, streams ...*scripted) {
+				t.Helper()
+				s.starts, s.streams = nil, streams
+				r := scriptedReader(t, s, Options{End: 60})
+				r.info.Mutable = mutable
+				got, err := readScript(t, r)
+				must(t, err)
+				joined := strings.Join(got, " ")
+				if !strings.HasSuffix(joined, want) || strings.Count(joined, "1@10") != 1 || strings.Contains(joined, "3@70") {
+					t.Errorf("frames %q, want the last to be %q", got, want)
+				}
+				wantQueries(t, s, starts...)
+				must(t, r.Read(t.Context(), part("p", 1), 60, func(*change.Frame) error { return errors.New("read on behind the end") }))
 			}
-			if joined := strings.Join(got, " "); !strings.Contains(joined, "1@10") || !strings.Contains(joined, "2@50") {
-				t.Errorf("frames %q", got)
+			read("2@50 <=60", []change.Timestamp{1, 50}, play(first, last, io.EOF), play(last, behind))
+			// A partition that ends at or before the end of reading ends as always; one that ends later lives on.
+			children := ""
+			if !mutable {
+				children = " +c"
 			}
-			must(t, r.Read(t.Context(), part("p", 1), 60, func(*change.Frame) error { return errors.New("read on behind the end") }))
-			wantQueries(t, s, 1, 60, 50, 60)
-			// A partition that ends before the end of reading ends as always.
-			got, err = readScript(t, r)
-			must(t, err)
-			if last := got[len(got)-1]; !strings.HasSuffix(last, " end") {
-				t.Errorf("the last of %q is not the partition's end", got)
-			}
+			read("<=40"+children+" end", []change.Timestamp{1}, play(first, end(40), io.EOF))
+			read("<=60"+children+" end", []change.Timestamp{1}, play(first, end(60), io.EOF))
+			read("<=60", []change.Timestamp{1}, play(first, end(80), io.EOF))
 		})
 	}
 }

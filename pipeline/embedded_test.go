@@ -115,28 +115,28 @@ func TestMutableKeyRangesEndToEnd(t *testing.T) {
 	log := srv.Database(ledger).Log()
 	store, once, least := state.NewMemory(), memsink.NewDestination(), memsink.NewDestination()
 	var start change.Timestamp
-	open := func(ctx context.Context, tables []*change.Table) (*changestream.Reader, error) {
+	open := func(ctx context.Context, tables []*change.Table, end change.Timestamp) (*changestream.Reader, error) {
 		return changestream.New(ctx, changestream.Options{
-			Database: ledger, Stream: "s", Heartbeat: 100 * time.Millisecond, Window: 200 * time.Millisecond,
+			Database: ledger, Stream: "s", Heartbeat: 100 * time.Millisecond, Window: 200 * time.Millisecond, End: end,
 			ClientOptions: options, Tables: tables, Logger: slog.New(slog.DiscardHandler),
 		})
 	}
-	r, err := open(t.Context(), nil)
+	r, err := open(t.Context(), nil, 0)
 	must(t, err)
 	start, err = r.Now(t.Context())
 	must(t, err)
 	must(t, r.Close())
 
-	engine := func() (*Engine, chan error, context.CancelFunc) {
+	engine := func(end change.Timestamp) (*Engine, chan error, context.CancelFunc) {
 		config := testConfig
 		config.Database, config.Start = ledger, start
 		spec := sinks.Spec{MaxChanges: 20, MaxBytes: 1 << 20, MaxDelay: 20 * time.Millisecond}
 		var reader *changestream.Reader
 		e, err := New(Options{
-			Config: config, Store: store, CheckpointEvery: 30 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+			Config: config, Store: store, End: end, CheckpointEvery: 30 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 			Source: func(ctx context.Context, snap state.Snapshot) (Source, error) {
 				var err error
-				reader, err = open(ctx, snap.Tables)
+				reader, err = open(ctx, snap.Tables, end)
 				return reader, err
 			},
 			Sinks: []NamedSink{
@@ -159,18 +159,27 @@ func TestMutableKeyRangesEndToEnd(t *testing.T) {
 		return e, done, cancel
 	}
 
-	const keys, writers, perWriter, redraws = 24, 4, 250, 120
+	const keys, writers, perWriter, redraws, perRedraw, behind = 24, 4, 250, 120, 8, 40
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
 	var mu sync.Mutex
 	written := map[string][]string{} // values by key, in commit order
 	var last time.Time
 	var busy sync.WaitGroup
-	for n := range writers { // a key has one writer
+	turn := make(chan struct{}) // lets one write begin
+	for n := range writers {    // a key has one writer
 		busy.Go(func() {
 			for i := range perWriter {
+				select {
+				case <-turn:
+				case <-ctx.Done():
+					return
+				}
 				key, value := fmt.Sprintf("wallet-%02d", n+writers*(i%(keys/writers))), int64(n*perWriter+i)
-				at, err := client.Apply(t.Context(), []*spanner.Mutation{spanner.InsertOrUpdate("Wallets", []string{"Id", "Coins"}, []any{key, value})}, spanner.ApplyAtLeastOnce())
+				at, err := client.Apply(ctx, []*spanner.Mutation{spanner.InsertOrUpdate("Wallets", []string{"Id", "Coins"}, []any{key, value})}, spanner.ApplyAtLeastOnce())
 				if err != nil {
 					t.Error(err)
+					stop()
 					return
 				}
 				mu.Lock()
@@ -179,35 +188,48 @@ func TestMutableKeyRangesEndToEnd(t *testing.T) {
 					last = at
 				}
 				mu.Unlock()
-				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}
+	write := func(n int) {
+		for range n {
+			select {
+			case turn <- struct{}{}:
+			case <-ctx.Done():
+				t.Fatal(context.Cause(ctx))
+			}
+		}
+	}
 	rng := rand.New(rand.NewPCG(7, 7))
-	e, done, cancel := engine()
+	e, done, cancel := engine(0)
 	for i := range redraws {
 		redraw(t, log, rng)
-		time.Sleep(25 * time.Millisecond)
+		write(perRedraw)
 		if i%12 != 11 {
 			continue
 		}
+		must(t, least.Wait(ctx, (i+1)*perRedraw-behind)) // it gets on, and is stopped in the middle
 		if i%24 == 11 {
 			e.Kill()
 		}
 		cancel()
 		must(t, <-done)
-		e, done, cancel = engine()
+		e, done, cancel = engine(0)
 	}
+	write(writers*perWriter - redraws*perRedraw)
 	busy.Wait()
-	deadline := time.Now().Add(30 * time.Second)
-	for e.Status().Watermark < change.TimestampOf(last) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the watermark stands at %s, the last commit was at %s: %+v", e.Status().Watermark, last, e.Status())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	must(t, least.Wait(ctx, writers*perWriter))
 	cancel()
 	must(t, <-done)
+	// The watermark comes to the last commit, or this one would not end.
+	_, done, cancel = engine(change.TimestampOf(last))
+	defer cancel()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-ctx.Done():
+		t.Fatalf("the watermark does not come to the last commit, at %s", last)
+	}
 
 	if err := once.CheckOnce(); err != nil {
 		t.Errorf("I6: %v", err)

@@ -299,6 +299,9 @@ func (e *Engine) load(ctx context.Context) error {
 			return fmt.Errorf("pipeline %s: %w", p.Pipeline, err)
 		}
 	}
+	if err := e.storeTables(ctx, snap.Tables); err != nil {
+		return fmt.Errorf("pipeline %s: store the tables' schemas: %w", p.Pipeline, err)
+	}
 	if len(snap.Partitions) == 0 {
 		if snap.Partitions, err = e.firstPartitions(ctx, p); err != nil {
 			return err
@@ -307,11 +310,6 @@ func (e *Engine) load(ctx context.Context) error {
 			return fmt.Errorf("pipeline %s: load its snapshots: %w", p.Pipeline, err)
 		}
 	}
-	e.mu.Lock()
-	for _, t := range snap.Tables {
-		e.tables[t.Name] = t
-	}
-	e.mu.Unlock()
 	for _, pr := range snap.Progress {
 		e.progress[pr.Token] = append(e.progress[pr.Token], pr)
 	}
@@ -631,24 +629,6 @@ func (e *Engine) toLanes(p *partition, f *change.Frame, h *hand) *hold {
 		e.sequencer.release(f.Ended)
 	}
 	return held
-}
-
-// noteTables keeps the newest version of each schema union, to be stored with the next checkpoint.
-func (e *Engine) noteTables(changes []change.Change) {
-	var last *change.Table
-	for i := range changes {
-		t := changes[i].Table
-		if t == last {
-			continue
-		}
-		last = t
-		e.mu.Lock()
-		if old := e.tables[t.Name]; old == nil || old.Version < t.Version {
-			e.tables[t.Name] = t
-			e.newTables = append(e.newTables, t)
-		}
-		e.mu.Unlock()
-	}
 }
 
 // lowestAccount is that of a partition which no running one is behind, of one that waits for memory if there is a choice; nil

@@ -32,6 +32,9 @@ func (e *BrokenError) Error() string {
 // Unwrap answers the reader's error.
 func (e *BrokenError) Unwrap() error { return e.Err }
 
+// placementsMargin is how long a placement may have been there, unseen, before the pipeline last stopped.
+const placementsMargin = 2 * time.Minute
+
 // breakTimeout bounds the recording of a gap, of a mended one, and of a worker's life and end.
 const breakTimeout = 10 * time.Second
 
@@ -59,6 +62,14 @@ func (e *Engine) broken(ctx context.Context, err error) error {
 	if w := e.graph.Watermark(); w != change.MaxTimestamp {
 		from = max(from, w+1)
 	}
+	if p, ok := errors.AsType[*changestream.PlacementError](err); ok {
+		// I5: nobody knew of the placement when the watermark passed its first changes.
+		since := p.Since
+		if since == 0 {
+			since = max(0, from-change.Timestamp(placementsMargin.Microseconds()))
+		}
+		from = min(from, since+1)
+	}
 	e.log.Error("the pipeline's incarnation cannot go on", "incarnation", e.pipeline.Incarnation, "reason", reason, "from", from)
 	return Break(ctx, e.opts.Store, e.pipeline, state.Gap{Reason: reason, From: from, Detail: cause.Error()}, cause)
 }
@@ -83,6 +94,9 @@ func lossOf(err error) (state.Reason, error) {
 			return state.Dropped, gone
 		}
 		return state.Recreated, gone
+	}
+	if _, ok := errors.AsType[*changestream.PlacementError](err); ok {
+		return state.Extended
 	}
 	if m, ok := errors.AsType[*state.MismatchError](err); ok && m.Field == "identity" {
 		return state.Restored, m

@@ -52,6 +52,7 @@ func TestLossIsAGap(t *testing.T) {
 		"dropped":   {&changestream.GoneError{Stream: "s", Cause: changestream.StreamDropped}, state.Dropped},
 		"database":  {&changestream.GoneError{Stream: "s", Cause: changestream.DatabaseGone}, state.Dropped},
 		"recreated": {&changestream.GoneError{Stream: "s", Cause: changestream.StreamRecreated}, state.Recreated},
+		"extended":  {&changestream.PlacementError{Stream: "s", Placements: []string{"eu"}, Since: 1 << 50}, state.Extended},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 // Source is where changes come from: a change stream's reader. Its methods retry what is worth retrying; an error they
 // return is final and stops the pipeline.
 type Source interface {
+	// Tables lists the schema unions that the source begins with, the newest version of each. Changes may show newer ones.
+	Tables() []*change.Table
 	// Partitions lists the partitions alive at start, none of them read yet.
 	Partitions(ctx context.Context, start change.Timestamp) ([]change.Partition, error)
 	// Read yields the frames of p with commit timestamps above after, in order, until the partition has ended (then it

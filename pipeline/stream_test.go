@@ -143,6 +143,8 @@ func newScript(rng *dice, commits, keys int, hops bool) *script {
 	return s
 }
 
+func (s *script) Tables() []*change.Table { return nil }
+
 // Partitions answers as an initial query does: the partitions alive at start, as if they began there, without parents.
 func (s *script) Partitions(_ context.Context, start change.Timestamp) ([]change.Partition, error) {
 	var alive []change.Partition

@@ -11,10 +11,13 @@ import (
 // tape is a Source with given frames.
 type tape struct {
 	first  []change.Partition
+	tables []*change.Table
 	frames map[string][]*change.Frame
 	// before is called before each frame, nil for none.
 	before func(ctx context.Context, token string, frame int)
 }
+
+func (s *tape) Tables() []*change.Table { return s.tables }
 
 func (s *tape) Partitions(context.Context, change.Timestamp) ([]change.Partition, error) {
 	return s.first, nil

@@ -52,6 +52,8 @@ const (
 	Dropped Reason = "dropped"
 	// Recreated: a change stream of the name is there, but not the one that was read.
 	Recreated Reason = "recreated"
+	// Extended: the change stream has got a placement that is not read.
+	Extended Reason = "extended"
 	// Restored: the database is not the one that was read, although it has its name.
 	Restored Reason = "restored"
 	// Restarted: the database is an emulator's that has lost its memory.
@@ -157,6 +159,16 @@ func (h History) Alive() []Worker {
 	return list
 }
 
+// Unfinished lists the tokens of the unfinished partitions.
+func (s Snapshot) Unfinished() (tokens []string) {
+	for _, p := range s.Partitions {
+		if p.State != Finished {
+			tokens = append(tokens, p.Token)
+		}
+	}
+	return tokens
+}
+
 // Through is how far the pipeline is durable in every sink that has checkpoints: the least of them over the unfinished
 // partitions. A partition without any counts as its start less 1 µs, an incarnation without partitions likewise.
 func (s Snapshot) Through() change.Timestamp {
@@ -206,7 +218,7 @@ func (r *Restart) check(c *Config) error {
 
 func checkReason(pipeline string, r Reason) error {
 	switch r {
-	case Expired, Dropped, Recreated, Restored, Restarted, Reconfigured, Requested:
+	case Expired, Dropped, Recreated, Extended, Restored, Restarted, Reconfigured, Requested:
 		return nil
 	}
 	return fmt.Errorf("state: pipeline %s: %q is no reason for the end of an incarnation", pipeline, r)

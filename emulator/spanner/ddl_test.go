@@ -22,6 +22,8 @@ func TestDDLPrintsWhatItWas(t *testing.T) {
 		"CREATE CHANGE STREAM everything FOR ALL OPTIONS (retention_period = '7d', exclude_insert = true)",
 		"CREATE CHANGE STREAM several FOR carts(owner), items()",
 		"CREATE CHANGE STREAM none",
+		"CREATE PLACEMENT eu OPTIONS (instance_partition = 'p')",
+		"CREATE TABLE placed (k INT64 NOT NULL, region STRING(MAX) NOT NULL PLACEMENT KEY) PRIMARY KEY (k)",
 	)
 	w := start(t, spanner.Options{}, ddl...)
 	print := func() []string {

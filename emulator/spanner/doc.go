@@ -12,7 +12,8 @@
 // partition modes, limits and errors. Partitions change by the clock or by load ([Options].Churn), or on command: see
 // Split, Merge, Move and Reassign of [changes.Log], which [Server.Database] leads to. What Spanner does by itself happens on
 // command only: rows expire by DeleteExpired, records by Expire besides retention, and RestoreDatabase stands for a backup.
-// A stream with per_placement_tvf has the read function of the placement "default", since there are no others.
+// Placements (CREATE PLACEMENT, PLACEMENT KEY) decide only which read function of a stream with per_placement_tvf shows a row, each
+// with partitions of its own; a change that gives a row another placement shows in the new one.
 //
 // # Faults
 //

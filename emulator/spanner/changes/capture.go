@@ -41,7 +41,7 @@ func (s *stream) observe(c *store.Commit) {
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		v := s.view(ch.Table)
-		if !v.watched || s.excluded(c, ch.Op) {
+		if !v.watched || s.excluded(c, ch.Op) || s.placement != "" && placementOf(ch) != s.placement {
 			continue
 		}
 		if ch.Op == store.Update && !writesTracked(v, ch) {
@@ -66,6 +66,14 @@ func (s *stream) observe(c *store.Commit) {
 		s.touched[i] = nil
 	}
 	s.touched = s.touched[:0]
+}
+
+// placementOf is where a change shows: in the placement that the row has after it, or had before it was deleted.
+func placementOf(ch *store.RowChange) string {
+	if ch.New != nil {
+		return ch.Table.PlacementOf(ch.New)
+	}
+	return ch.Table.PlacementOf(ch.Old)
 }
 
 // TTLTag is the transaction tag of the system transactions that row deletion policies make.

@@ -48,6 +48,8 @@ type Log struct {
 	last    int64             // newest commit or schema timestamp observed, microseconds
 	roots   map[string]string // table name to the name of its root, fixed at first sight
 	tables  []*store.Table
+	// placements are the database's, the default one first.
+	placements []string
 
 	done   chan struct{} // closed by Close
 	closed bool
@@ -56,7 +58,7 @@ type Log struct {
 
 // New returns the empty Log of one database. If Options.Churn is on, Close must be called to stop it.
 func New(o Options) *Log {
-	l := &Log{opts: o, clock: o.Clock, streams: map[string]*stream{}, roots: map[string]string{}, done: make(chan struct{})}
+	l := &Log{opts: o, clock: o.Clock, streams: map[string]*stream{}, placements: []string{store.DefaultPlacement}, roots: map[string]string{}, done: make(chan struct{})}
 	if l.clock == nil {
 		l.clock = SystemClock{}
 	}
@@ -98,6 +100,15 @@ func (l *Log) ObserveTables(tables []*store.Table) {
 	}
 }
 
+// ObservePlacements tells the Log the database's placements, the default one among them. A stream with per_placement_tvf is one
+// stream for each, with partitions and tokens of its own, and is called by its name, an underscore and the placement's in
+// queries and commands. Call it before the ObserveSchema of the same DDL.
+func (l *Log) ObservePlacements(names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.placements = names
+}
+
 // ObserveSchema takes over the change streams as they are after a DDL statement committed at the given timestamp
 // (microseconds since 1970, above all commits observed before). New streams get their first partitions, starting at
 // their creation; absent ones end, and their records go at once; changed watch lists and options hold for commits
@@ -121,20 +132,13 @@ func (l *Log) ObserveSchema(streams []*store.ChangeStream, at int64) error {
 	now := l.clock.Now().UnixMicro()
 	keep := make(map[string]bool, len(streams))
 	for i, def := range streams {
-		keep[def.Name] = true
-		s := l.streams[def.Name]
-		if s != nil && s.created != def.Created {
-			s.drop()
-			s = nil
-		}
-		if s == nil {
-			l.nextUID++
-			s = newStream(l, def, parsed[i], l.nextUID)
-			l.streams[def.Name] = s
+		if !parsed[i].perPlacement {
+			l.observeStream(def, parsed[i], def.Name, "", at, now, keep)
 			continue
 		}
-		s.redefine(def, parsed[i])
-		s.expire(now)
+		for _, p := range l.placements {
+			l.observeStream(def, parsed[i], def.Name+"_"+p, p, at, now, keep)
+		}
 	}
 	for name, s := range l.streams {
 		if !keep[name] {
@@ -143,6 +147,27 @@ func (l *Log) ObserveSchema(streams []*store.ChangeStream, at int64) error {
 		}
 	}
 	return nil
+}
+
+// observeStream takes over a stream, or one placement's part of it, as it is after a DDL statement at at. The caller holds mu.
+func (l *Log) observeStream(def *store.ChangeStream, o options, name, placement string, at, now int64, keep map[string]bool) {
+	keep[name] = true
+	s := l.streams[name]
+	if s != nil && s.def.Created != def.Created {
+		s.drop()
+		s = nil
+	}
+	if s == nil {
+		created := def.Created
+		if placement != "" {
+			created = max(created, at) // the placement may be younger
+		}
+		l.nextUID++
+		l.streams[name] = newStream(l, def, o, l.nextUID, name, placement, created)
+		return
+	}
+	s.redefine(def, o)
+	s.expire(now)
 }
 
 // Observe records one commit. Commits come in rising timestamp order, and Observe returns before SafeTime reaches the

@@ -39,6 +39,7 @@ type options struct {
 	excludeDelete     bool
 	excludeTTLDeletes bool
 	allowTxnExclusion bool
+	perPlacement      bool
 	mutable           bool
 }
 
@@ -84,7 +85,7 @@ func parseOptions(def *store.ChangeStream) (options, error) {
 			flag := map[string]*bool{
 				"exclude_insert": &o.excludeInsert, "exclude_update": &o.excludeUpdate, "exclude_delete": &o.excludeDelete,
 				"exclude_ttl_deletes": &o.excludeTTLDeletes, "allow_txn_exclusion": &o.allowTxnExclusion,
-				"per_placement_tvf": new(bool), // it only names the read functions, which are not this package's
+				"per_placement_tvf": &o.perPlacement,
 			}[opt.Name]
 			if flag == nil {
 				return o, status.Errorf(codes.InvalidArgument, "change stream %s: unknown option %s", def.Name, opt.Name)

@@ -13,14 +13,16 @@ import (
 
 // stream is one change stream from its creation to its drop. Guarded by Log.mu.
 type stream struct {
-	log     *Log
-	uid     uint64 // tells a stream from a later one of the same name
-	name    string
-	created int64
-	mutable bool
-	def     *store.ChangeStream
-	opts    options
-	views   map[*store.Table]*view
+	log  *Log
+	uid  uint64 // tells a stream from a later one of the same name
+	name string
+	// placement is the one whose rows it shows, "" for all.
+	placement string
+	created   int64
+	mutable   bool
+	def       *store.ChangeStream
+	opts      options
+	views     map[*store.Table]*view
 
 	nextID uint64
 	parts  map[string]*partition // by token, while any of its life is within retention
@@ -60,10 +62,10 @@ type retained struct {
 // partitionBytes is about what an ended partition without records takes.
 const partitionBytes = 1000
 
-func newStream(l *Log, def *store.ChangeStream, o options, uid uint64) *stream {
+func newStream(l *Log, def *store.ChangeStream, o options, uid uint64, name, placement string, created int64) *stream {
 	s := &stream{
-		log: l, uid: uid, name: def.Name, created: def.Created, mutable: o.mutable, def: def, opts: o,
-		views: map[*store.Table]*view{}, parts: map[string]*partition{}, wake: make(chan struct{}), lastCut: def.Created,
+		log: l, uid: uid, name: name, placement: placement, created: created, mutable: o.mutable, def: def, opts: o,
+		views: map[*store.Table]*view{}, parts: map[string]*partition{}, wake: make(chan struct{}), lastCut: created,
 	}
 	watched := func(t *store.Table) bool { return newView(def, t, "").watched }
 	edges := append([]place{{}}, firstCuts(l.tables, watched, max(1, l.opts.Partitions))...)

@@ -109,6 +109,7 @@ func (c *catalog) newDatabase(name string, postgres bool, from *Database) (*Data
 		Observe: func(cm *store.Commit) { d.log.Observe(cm) },
 		ObserveSchema: func(s *store.Schema, at int64) error {
 			d.log.ObserveTables(s.Tables)
+			d.log.ObservePlacements(s.PlacementNames())
 			return d.log.ObserveSchema(s.Streams, at)
 		},
 	}

@@ -93,6 +93,10 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 		err = b.alterSequence(t)
 	case *ast.DropSequence:
 		err = b.dropSequence(t)
+	case *ast.CreatePlacement:
+		err = b.createPlacement(t)
+	case *ast.DropPlacement:
+		err = b.dropPlacement(t)
 	case *ast.Analyze:
 		// There are no statistics to gather.
 	case *ast.CreateChangeStream:

@@ -84,6 +84,9 @@ func (b *builder) alterAdd(tab *store.Table, c *ast.ColumnDef) error {
 		return err
 	}
 	col := &tab.Columns[len(tab.Columns)-1]
+	if col.PlacementKey {
+		return failed("the placement key %s cannot be added to the existing table %s", col.Name, tab.QualifiedName())
+	}
 	if col.Identity != "" {
 		return unimplemented("adding the identity column %s to the existing table %s", col.Name, tab.QualifiedName())
 	}

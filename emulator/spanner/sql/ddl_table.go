@@ -131,9 +131,6 @@ func (b *builder) addColumn(tab *store.Table, c *ast.ColumnDef) error {
 	if b.Postgres {
 		typ = pgType(typ)
 	}
-	if c.PlacementKey != nil {
-		return unimplemented("PLACEMENT KEY on column %s.%s", full, c.Name.Name)
-	}
 	tab.LastOrdinal++
 	col := store.Column{Name: c.Name.Name, Type: typ, Ordinal: tab.LastOrdinal, NotNull: c.NotNull, MaxLength: n, Hidden: !c.Hidden.Invalid()}
 	switch d := c.DefaultSemantics.(type) {
@@ -158,6 +155,11 @@ func (b *builder) addColumn(tab *store.Table, c *ast.ColumnDef) error {
 	}
 	if c.Options != nil {
 		if err := setColumnOptions(&col, full, c.Options); err != nil {
+			return err
+		}
+	}
+	if c.PlacementKey != nil {
+		if err := b.placementKey(tab, &col); err != nil {
 			return err
 		}
 	}
@@ -213,6 +215,9 @@ func (b *builder) interleave(tab *store.Table, c *ast.Cluster) error {
 	parent := b.Table(pathName(c.TableName))
 	if parent == nil {
 		return notFound("Table not found: %s, the interleaving parent of %s", pathName(c.TableName), tab.QualifiedName())
+	}
+	if hasPlacementKey(parent) {
+		return unimplemented("interleaving in table %s, which has a placement key", parent.QualifiedName())
 	}
 	tab.Parent = parent.QualifiedName()
 	tab.ParentEnforced = c.Enforced

@@ -12,7 +12,7 @@
 // like the others), identity columns, sequences; interleaving; indexes; CHECK and FOREIGN KEY constraints, both enforced,
 // with ON DELETE CASCADE (see package store); views; named schemas; row deletion policies, which are declarations only:
 // the test that wants rows to expire deletes them. Not built: roles and grants, proto bundles, search and vector indexes,
-// models, property graphs, synonyms, placements, CREATE FUNCTION.
+// models, property graphs, synonyms, CREATE FUNCTION.
 //
 // # Queries
 //

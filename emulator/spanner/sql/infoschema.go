@@ -84,6 +84,7 @@ func init() { // not an initializer: the columns of views are found by planning 
 		"CONSTRAINT_TABLE_USAGE": constraintTableUsageView, "COLUMN_COLUMN_USAGE": columnColumnUsageView,
 		"CHANGE_STREAMS": changeStreamsView, "CHANGE_STREAM_TABLES": changeStreamTablesView,
 		"CHANGE_STREAM_COLUMNS": changeStreamColumnsView, "CHANGE_STREAM_OPTIONS": changeStreamOptionsView,
+		"ROUTINES": routinesView, "PLACEMENTS": placementsView,
 		"VIEWS": viewsView, "SEQUENCES": sequencesView, "SEQUENCE_OPTIONS": sequenceOptionsView,
 	}
 }
@@ -91,10 +92,10 @@ func init() { // not an initializer: the columns of views are found by planning 
 // absentViews are views of Spanner that are not built here.
 var absentViews = map[string]bool{
 	"COLUMN_PRIVILEGES": true, "TABLE_PRIVILEGES": true, "ROLES": true, "ROLE_GRANTEES": true, "ROLE_TABLE_GRANTS": true,
-	"ROLE_COLUMN_GRANTS": true, "ROLE_CHANGE_STREAM_GRANTS": true, "CHANGE_STREAM_PRIVILEGES": true, "ROUTINES": true,
+	"ROLE_COLUMN_GRANTS": true, "ROLE_CHANGE_STREAM_GRANTS": true, "CHANGE_STREAM_PRIVILEGES": true,
 	"ROUTINE_OPTIONS": true, "ROUTINE_PRIVILEGES": true, "ROLE_ROUTINE_GRANTS": true, "PARAMETERS": true, "SPANNER_STATISTICS": true,
 	"MODELS": true, "MODEL_OPTIONS": true, "MODEL_COLUMNS": true, "MODEL_COLUMN_OPTIONS": true, "MODEL_PRIVILEGES": true,
-	"ROLE_MODEL_GRANTS": true, "PROPERTY_GRAPHS": true, "LOCALITY_GROUP_OPTIONS": true, "TABLE_OPTIONS": true, "PLACEMENTS": true,
+	"ROLE_MODEL_GRANTS": true, "PROPERTY_GRAPHS": true, "LOCALITY_GROUP_OPTIONS": true, "TABLE_OPTIONS": true,
 	"PLACEMENT_OPTIONS": true, "INDEX_OPTIONS": true, "TABLE_SYNONYMS": true, "SCHEMA_PRIVILEGES": true,
 }
 

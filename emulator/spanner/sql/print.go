@@ -32,6 +32,9 @@ func PrintDDL(s *store.Schema) []string {
 	for _, q := range s.Sequences {
 		out = append(out, printSequence(q))
 	}
+	for _, p := range s.Placements {
+		out = append(out, printPlacement(p))
+	}
 	var late []string
 	made := map[string]bool{}
 	for _, t := range s.Tables {
@@ -132,6 +135,9 @@ func printTable(t *store.Table) string {
 		}
 		if c.Identity != "" {
 			b.WriteString(" " + c.Identity)
+		}
+		if c.PlacementKey {
+			b.WriteString(" PLACEMENT KEY")
 		}
 		if c.Hidden {
 			b.WriteString(" HIDDEN")

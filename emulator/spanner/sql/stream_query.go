@@ -15,7 +15,8 @@ const readFunction = "READ_"
 // StreamQuery is a call of a change stream's read function, its shape and argument types checked. A nil pointer is SQL
 // NULL. What the values may be is the change-stream log's to say.
 type StreamQuery struct {
-	// Stream is the stream's name as in DDL.
+	// Stream is the name, behind its prefix, of the read function as it was declared: the stream's as in DDL, with its
+	// placement where it has a function for each.
 	Stream          string
 	Start, End      *time.Time
 	Token           *string
@@ -44,32 +45,32 @@ func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Pa
 	if s.postgres {
 		return s.pgStreamQuery(name, schema, params)
 	}
-	def := streamOf(schema, name)
-	if def == nil {
+	f := functionOf(schema, name)
+	if f == nil {
 		return nil, invalid("Table-valued function not found: %s", name)
 	}
-	return s.streamQuery(name, def, params)
+	return s.streamQuery(name, f, params)
 }
 
 // pgStreamQuery checks a call of spanner.read_json_<stream> or spanner.read_proto_bytes_<stream>.
 func (s *Statement) pgStreamQuery(name string, schema *store.Schema, params map[string]Param) (*StreamQuery, error) {
 	stream, proto, ok := pgStreamName(s.tvf.Name)
-	var def *store.ChangeStream
+	var f *streamFunction
 	if ok {
-		def = streamNamed(schema, stream)
+		f = functionNamed(schema, stream)
 	}
-	// Names keep their case there, and a stream has the one function that fits its partition mode.
-	if def == nil || !strings.HasPrefix(stream, def.Name) || proto != (optionValue(def.Options, "partition_mode") == "MUTABLE_KEY_RANGE") {
+	// Names keep their case there, and a stream has the functions that fit its partition mode.
+	if f == nil || f.name != stream || proto != (optionValue(f.def.Options, "partition_mode") == "MUTABLE_KEY_RANGE") {
 		return nil, invalid("function %s(…) does not exist", name)
 	}
 	if len(s.tvf.Args) != len(streamParams) || len(s.tvf.NamedArgs) > 0 {
 		return nil, invalid("function %s takes %d arguments by position", name, len(streamParams))
 	}
-	return s.streamQuery(name, def, params)
+	return s.streamQuery(name, f, params)
 }
 
 // streamQuery checks the query around a read function and reads the arguments.
-func (s *Statement) streamQuery(name string, def *store.ChangeStream, params map[string]Param) (*StreamQuery, error) {
+func (s *Statement) streamQuery(name string, f *streamFunction, params map[string]Param) (*StreamQuery, error) {
 	if err := s.checkShape(name); err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func (s *Statement) streamQuery(name string, def *store.ChangeStream, params map
 	if err != nil {
 		return nil, err
 	}
-	q := &StreamQuery{Stream: def.Name, ReadOptions: args[4].Valid}
+	q := &StreamQuery{Stream: f.name, ReadOptions: args[4].Valid}
 	if args[0].Valid {
 		t := args[0].Time()
 		q.Start = &t
@@ -95,26 +96,34 @@ func (s *Statement) streamQuery(name string, def *store.ChangeStream, params map
 	return q, nil
 }
 
-// defaultPlacement is the placement of rows in a database without placement tables, which are the only ones here.
-const defaultPlacement = "_default"
+// streamFunction is a change stream's read function, with its name behind the prefix.
+type streamFunction struct {
+	def  *store.ChangeStream
+	name string
+}
 
-// streamOf finds the change stream that a read function reads, or returns nil.
-func streamOf(schema *store.Schema, function string) *store.ChangeStream {
+// functionOf finds a read function, or returns nil.
+func functionOf(schema *store.Schema, function string) *streamFunction {
 	if len(function) <= len(readFunction) || !strings.EqualFold(function[:len(readFunction)], readFunction) {
 		return nil
 	}
-	return streamNamed(schema, function[len(readFunction):])
+	return functionNamed(schema, function[len(readFunction):])
 }
 
-// streamNamed finds the change stream by what a read function's name ends with, or returns nil. With per_placement_tvf a
-// stream has one function for each placement, and none for all.
-func streamNamed(schema *store.Schema, name string) *store.ChangeStream {
-	if def := schema.Stream(name); def != nil && !perPlacement(def) {
-		return def
-	}
-	if n := len(name) - len(defaultPlacement); n > 0 && strings.EqualFold(name[n:], defaultPlacement) {
-		if def := schema.Stream(name[:n]); def != nil && perPlacement(def) {
-			return def
+// functionNamed finds a read function by its name behind the prefix, or returns nil. With per_placement_tvf a stream has one
+// function for each placement, and none for all.
+func functionNamed(schema *store.Schema, name string) *streamFunction {
+	for _, def := range schema.Streams {
+		if !perPlacement(def) {
+			if strings.EqualFold(name, def.Name) {
+				return &streamFunction{def, def.Name}
+			}
+			continue
+		}
+		for _, p := range schema.PlacementNames() {
+			if full := def.Name + "_" + p; strings.EqualFold(name, full) {
+				return &streamFunction{def, full}
+			}
 		}
 	}
 	return nil

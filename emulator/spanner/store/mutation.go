@@ -90,7 +90,7 @@ func checkRow(t *Table, r Row) error {
 			return Errorf(codes.OutOfRange, "Check constraint `%s`.`%s` is violated for key %s", t.QualifiedName(), c.Name, FormatKey(t, r))
 		}
 	}
-	return nil
+	return checkPlacement(t, r)
 }
 
 func checkValue(t *Table, c *Column, v Value) error {

@@ -33,6 +33,8 @@ type Column struct {
 	Backfill Value
 	// Hidden columns are left out of SELECT *.
 	Hidden bool
+	// PlacementKey says that the column names the row's placement.
+	PlacementKey bool
 }
 
 // KeyPart names one column of a primary key or index.
@@ -66,6 +68,8 @@ type Table struct {
 	// Checks and ForeignKeys are the table's constraints, in the order of their definition.
 	Checks      []Check
 	ForeignKeys []ForeignKey
+	// Placements are those, but for the default one, that rows of a table with a placement key may be in.
+	Placements []string
 }
 
 // ComputedKey encodes the primary key of a row after filling in its generated columns.

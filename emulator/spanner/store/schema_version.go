@@ -45,6 +45,7 @@ type Schema struct {
 	Streams    []*ChangeStream
 	Views      []*View
 	Sequences  []*Sequence
+	Placements []*Placement
 	// Postgres says that the database has the PostgreSQL dialect.
 	Postgres bool
 	// Options are the database options that ALTER DATABASE set, by name.
@@ -70,6 +71,7 @@ func (s *Schema) Clone() *Schema {
 	c.Streams = slices.Clone(s.Streams)
 	c.Views = slices.Clone(s.Views)
 	c.Sequences = slices.Clone(s.Sequences)
+	c.Placements = slices.Clone(s.Placements)
 	c.Options = maps.Clone(s.Options)
 	return &c
 }
