@@ -95,8 +95,8 @@ func lossOf(err error) (state.Reason, error) {
 		}
 		return state.Recreated, gone
 	}
-	if _, ok := errors.AsType[*changestream.PlacementError](err); ok {
-		return state.Extended
+	if more, ok := errors.AsType[*changestream.PlacementError](err); ok {
+		return state.Extended, more
 	}
 	if m, ok := errors.AsType[*state.MismatchError](err); ok && m.Field == "identity" {
 		return state.Restored, m
