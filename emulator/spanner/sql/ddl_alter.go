@@ -186,7 +186,7 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 	case nil:
 		return invalid("ALTER COLUMN %s says nothing to alter", c.Name)
 	case *ast.AlterColumnType:
-		typ, n, err := columnType(x.Type)
+		typ, n, err := b.columnType(x.Type)
 		if err != nil {
 			return err
 		}
@@ -203,8 +203,7 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 					return failed("Cannot change the data type of column `%s`, which the generated column `%s` of table %s depends on.", c.Name, g.Name, tab.QualifiedName())
 				}
 			}
-			text := func(t *store.Type) bool { return t.Code == store.String || t.Code == store.Bytes }
-			if !text(typ) || !text(c.Type) || isKey {
+			if !alterable(c.Type, typ) || isKey {
 				return invalid("Cannot change type of column %s.%s from %s to %s.", tab.QualifiedName(), c.Name, TypeName(c.Type), TypeName(typ))
 			}
 		}
@@ -241,6 +240,17 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 		return unimplemented("ALTER COLUMN %s %s", c.Name, x.SQL())
 	}
 	return nil
+}
+
+// alterable reports whether a column's values stand for values of another type as they are stored.
+func alterable(from, to *store.Type) bool {
+	if from.Code == store.Array && to.Code == store.Array {
+		return alterable(from.Elem, to.Elem)
+	}
+	either := func(a, b store.Code) bool {
+		return (from.Code == a || from.Code == b) && (to.Code == a || to.Code == b)
+	}
+	return either(store.String, store.Bytes) || either(store.Bytes, store.Proto) || either(store.Int64, store.Enum)
 }
 
 func (b *builder) createIndex(t *ast.CreateIndex) error {

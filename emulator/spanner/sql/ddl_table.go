@@ -89,7 +89,7 @@ func hasTableKey(t *ast.CreateTable) bool {
 
 func keyable(t *store.Type) bool {
 	switch t.Code {
-	case store.Array, store.Struct, store.JSON, store.Proto, store.Interval:
+	case store.Array, store.Struct, store.JSON:
 		return false
 	}
 	return true
@@ -124,7 +124,7 @@ func (b *builder) addColumn(tab *store.Table, c *ast.ColumnDef) error {
 	if len(c.Name.Name) > 128 {
 		return invalid("the name %s is longer than 128 characters", c.Name.Name)
 	}
-	typ, n, err := columnType(c.Type)
+	typ, n, err := b.columnType(c.Type)
 	if err != nil {
 		return err
 	}
