@@ -136,8 +136,8 @@ func printTable(t *store.Table) string {
 				b.WriteString(" STORED")
 			}
 		}
-		if c.Identity != "" {
-			b.WriteString(" " + c.Identity)
+		if c.Identity != nil {
+			b.WriteString(" " + identityText(c.Identity))
 		}
 		if c.PlacementKey {
 			b.WriteString(" PLACEMENT KEY")

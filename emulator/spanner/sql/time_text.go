@@ -3,6 +3,7 @@ package sql
 import (
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spanledger/spanledger/emulator/spanner/store"
@@ -18,8 +19,8 @@ var losAngeles = func() *time.Location {
 }()
 
 // timestampForm is what a TIMESTAMP is written as: a date, perhaps a time of day, perhaps a zone by letter, offset or name.
-var timestampForm = regexp.MustCompile(`^(\d{4})-(\d{1,2})-(\d{1,2})(?:[ Tt](\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.(\d{0,9}))?([Zz])?)?` +
-	`(?:([+-]\d{4}|[+-]\d{1,2}(?::\d{1,2})?)| ([^+ -].*))?$`)
+var timestampForm = regexp.MustCompile(`^(\d{4})-(\d{1,2})-(\d{1,2})(?:[ Tt](\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.(\d{1,9}))?` +
+	`(?:([Zz])|([+-]\d{4}|[+-]\d{1,2}(?::\d{1,2})?))?)?(?: ([^+ -].*))?$`)
 
 // parseTimestamp reads the text forms of TIMESTAMP; without a zone of its own the text is in l.
 func parseTimestamp(s string, l *time.Location) (store.Value, error) {
@@ -30,9 +31,11 @@ func parseTimestamp(s string, l *time.Location) (store.Value, error) {
 	}
 	offset, name := m[9], m[9]+m[10]
 	switch {
+	case offset != "" && m[10] != "":
+		return bad()
 	case m[8] != "":
 		name = "UTC"
-	case len(offset) == 5 && offset[3] != ':':
+	case len(offset) == 5 && !strings.Contains(offset, ":"):
 		name = offset[:3] + ":" + offset[3:]
 	}
 	if name != "" {
