@@ -66,6 +66,9 @@ func castEnum(from, to *store.Type, v store.Value) (store.Value, error) {
 
 // parseProto makes a PROTO value of the text format.
 func parseProto(t *store.Type, text string) (store.Value, error) {
+	if depth(text) > maxNesting { // the parser of the format recurses without a bound
+		return store.Value{}, outOfRange("Error parsing proto %s: it is nested too deeply", t.Name)
+	}
 	m := dynamicpb.NewMessage(messageOf(t))
 	if err := prototext.Unmarshal([]byte(text), m); err != nil {
 		return store.Value{}, outOfRange("Error parsing proto %s: %v", t.Name, err)
