@@ -31,7 +31,8 @@ var writeJudged = flag.Bool("judge.write", false, "write the results of Google's
 //	why: the reason of the difference
 //
 // The statements of a file run in order in a database of its own. A line "// …" is a comment. Statements that begin with
-// CREATE, ALTER or DROP are schema changes; others run in a read-write transaction if they write.
+// CREATE, ALTER or DROP are schema changes, those about the proto bundle with the descriptors of testdata/shop.textpb; others
+// run in a read-write transaction if they write.
 type judged struct {
 	sql, want, official, why string
 	line                     int
@@ -103,6 +104,8 @@ type bench struct {
 	name   string
 	admin  *database.DatabaseAdminClient
 	client *cloudspanner.Client
+	// descriptors go with statements about the proto bundle.
+	descriptors []byte
 }
 
 func (b *bench) run(sql string) string {
@@ -112,7 +115,11 @@ func (b *bench) run(sql string) string {
 	switch word {
 	case "CREATE", "ALTER", "DROP", "ANALYZE", "GRANT", "REVOKE", "RENAME":
 		var op *database.UpdateDatabaseDdlOperation
-		op, err = b.admin.UpdateDatabaseDdl(b.ctx, &databasepb.UpdateDatabaseDdlRequest{Database: b.name, Statements: []string{sql}})
+		req := &databasepb.UpdateDatabaseDdlRequest{Database: b.name, Statements: []string{sql}}
+		if strings.Contains(sql, "PROTO BUNDLE") {
+			req.ProtoDescriptors = b.descriptors
+		}
+		op, err = b.admin.UpdateDatabaseDdl(b.ctx, req)
 		if err == nil {
 			err = op.Wait(b.ctx)
 		}
@@ -181,7 +188,7 @@ func TestJudged(t *testing.T) {
 	for _, path := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".judged"), func(t *testing.T) {
 			w := start(t, spanner.Options{})
-			ours := &bench{ctx: w.ctx, name: dbName, admin: w.admin, client: w.client}
+			ours := &bench{ctx: w.ctx, name: dbName, admin: w.admin, client: w.client, descriptors: shopDescriptors(t)}
 			for _, j := range readJudged(t, path) {
 				if got := ours.run(j.sql); got != j.want {
 					t.Errorf("%s:%d: %s\n got %s\nwant %s", path, j.line, j.sql, got, j.want)
@@ -231,5 +238,5 @@ func officialBench(t *testing.T, p *official.Process, name string) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return &bench{ctx: t.Context(), name: name, admin: admin, client: client}
+	return &bench{ctx: t.Context(), name: name, admin: admin, client: client, descriptors: shopDescriptors(t)}
 }

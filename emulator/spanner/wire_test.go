@@ -96,6 +96,7 @@ type rec struct {
 	arrived  time.Time
 
 	data    *changeData // immutable key ranges
+	mutable *spannerpb.ChangeStreamRecord_DataChangeRecord
 	proto   *spannerpb.ChangeStreamRecord
 	tokens  []string // of children or starts
 	parents [][]string
@@ -205,6 +206,7 @@ func decodeProtoRow(v *structpb.Value) (rec, error) {
 	switch x := m.Record.(type) {
 	case *spannerpb.ChangeStreamRecord_DataChangeRecord_:
 		r.kind, r.at, r.sequence = "data", x.DataChangeRecord.CommitTimestamp.AsTime(), x.DataChangeRecord.RecordSequence
+		r.mutable = x.DataChangeRecord
 	case *spannerpb.ChangeStreamRecord_HeartbeatRecord_:
 		r.kind, r.at = "heartbeat", x.HeartbeatRecord.Timestamp.AsTime()
 	case *spannerpb.ChangeStreamRecord_PartitionStartRecord_:

@@ -86,7 +86,11 @@ func TestCase15ForeignToken(t *testing.T) {
 		if len(mine) != 128 {
 			t.Errorf("token of %d characters", len(mine))
 		}
-		for _, token := range []string{foreign, "x", mine[:127] + "_", mine + "A", strings.Repeat("A", 128)} {
+		wrong := "_"
+		if mine[127] == '_' {
+			wrong = "A"
+		}
+		for _, token := range []string{foreign, "x", mine[:127] + wrong, mine + "A", strings.Repeat("A", 128)} {
 			_, err := b.tryRead(query(at, at, token))
 			wantCode(t, err, codes.InvalidArgument)
 		}

@@ -23,8 +23,9 @@ type databaseService struct {
 	s *Server
 }
 
-// applyDDL runs statements in order; it stops at the first that fails. Timestamps are those of the ones that ran.
-func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, err error) {
+// applyDDL runs statements in order; it stops at the first that fails. Timestamps are those of the ones that ran. descriptors
+// are the proto_descriptors that came with them.
+func (d *Database) applyDDL(statements []string, descriptors []byte) (at []*timestamppb.Timestamp, err error) {
 	parsed := make([]*sql.DDL, len(statements))
 	parse := sql.ParseDDL
 	if d.postgres() {
@@ -34,6 +35,7 @@ func (d *Database) applyDDL(statements []string) (at []*timestamppb.Timestamp, e
 		if parsed[i], err = parse(text); err != nil {
 			return nil, err
 		}
+		parsed[i].Descriptors = descriptors
 	}
 	for _, p := range parsed {
 		us, err := d.store.UpdateSchema(func(s *store.Schema, at int64) (*store.Schema, error) {
@@ -84,7 +86,7 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.applyDDL(r.GetExtraStatements()); err != nil {
+	if _, err := d.applyDDL(r.GetExtraStatements(), r.GetProtoDescriptors()); err != nil {
 		d.log.Close()
 		return nil, err
 	}
@@ -151,7 +153,7 @@ func (a *databaseService) UpdateDatabaseDdl(_ context.Context, r *databasepb.Upd
 		}
 	}
 	meta := &databasepb.UpdateDatabaseDdlMetadata{Database: d.name, Statements: r.GetStatements()}
-	at, err := d.applyDDL(r.GetStatements())
+	at, err := d.applyDDL(r.GetStatements(), r.GetProtoDescriptors())
 	meta.CommitTimestamps = at
 	op, packErr := a.s.done(d.name, r.GetOperationId(), meta, &emptypb.Empty{})
 	if packErr != nil {
@@ -175,8 +177,12 @@ func (a *databaseService) GetDatabaseDdl(_ context.Context, r *databasepb.GetDat
 	if err != nil {
 		return nil, err
 	}
-	out := &databasepb.GetDatabaseDdlResponse{Statements: sql.PrintDDL(d.store.Schema())}
-	out.Statements = append(out.Statements, sql.PrintOptions(path.Base(d.name), d.store.Schema())...)
+	schema := d.store.Schema()
+	out := &databasepb.GetDatabaseDdlResponse{Statements: sql.PrintDDL(schema)}
+	out.Statements = append(out.Statements, sql.PrintOptions(path.Base(d.name), schema)...)
+	if out.ProtoDescriptors, err = schema.Protos.Descriptors(); err != nil {
+		return nil, errorf(codes.Internal, "%v", err)
+	}
 	return out, nil
 }
 

@@ -97,7 +97,7 @@ func retryLater(code codes.Code, h fault.Hit, message string) error {
 // alterNow runs a schema statement. That it does not fit the schema, or has been run before, is the plan's mistake: the call
 // it strikes fails with INTERNAL.
 func (d *Database) alterNow(h fault.Hit) error {
-	if _, err := d.applyDDL([]string{h.DDL}); err != nil {
+	if _, err := d.applyDDL([]string{h.DDL}, nil); err != nil {
 		return errorf(codes.Internal, "injected: %s: %v", h.Rule, err)
 	}
 	return nil

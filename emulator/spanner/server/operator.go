@@ -69,7 +69,7 @@ func (s *Server) RestoreDatabase(from, to string) (*Database, error) {
 
 // UpdateDDL runs schema statements in order, up to the first that fails.
 func (d *Database) UpdateDDL(statements ...string) error {
-	_, err := d.applyDDL(statements)
+	_, err := d.applyDDL(statements, nil)
 	return wire(err)
 }
 

@@ -335,6 +335,10 @@ func (c *compiler) aggregate(e ast.Expr) (*aggregate, error) {
 	case "ANY_VALUE":
 		a.start = func() accumulator { return &first{} }
 	case "SUM", "AVG":
+		if t.Code == store.Interval {
+			a.start = func() accumulator { return &intervalSum{avg: name == "AVG"} }
+			break
+		}
 		if !isNumber(t) {
 			return nil, invalid("%s needs a number, not %s", name, TypeName(t))
 		}

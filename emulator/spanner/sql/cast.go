@@ -6,7 +6,6 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
@@ -225,7 +224,7 @@ func (c *compiler) cast(e *ast.CastExpr) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := exprType(e.Type)
+	t, err := c.exprType(e.Type)
 	if err != nil {
 		return nil, err
 	}
@@ -244,6 +243,8 @@ func (c *compiler) cast(e *ast.CastExpr) (*expr, error) {
 func castable(a, b *store.Type) bool {
 	if a.Code == b.Code {
 		switch a.Code {
+		case store.Proto, store.Enum:
+			return a.Name == b.Name
 		case store.Array:
 			return sameType(a.Elem, b.Elem)
 		case store.Struct:
@@ -268,52 +269,13 @@ func castable(a, b *store.Type) bool {
 	case store.UUID:
 		return b.Code == store.String || b.Code == store.Bytes
 	case store.Enum:
-		return b.Code == store.Int64
+		return b.Code == store.Int64 || b.Code == store.String
 	case store.Proto:
-		return b.Code == store.Bytes
+		return b.Code == store.Bytes || b.Code == store.String
+	case store.Interval:
+		return b.Code == store.String
 	}
 	return false
-}
-
-// losAngeles is Spanner's default time zone.
-var losAngeles = func() *time.Location {
-	l, err := zone("America/Los_Angeles")
-	if err != nil {
-		panic(err) // the database of zones is part of the program
-	}
-	return l
-}()
-
-var timestampLayouts = []string{
-	"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999Z07:00",
-	"2006-01-02 15:04:05.999999999-07", "2006-01-02T15:04:05.999999999-07",
-	"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02",
-}
-
-// parseTimestamp reads the text forms of TIMESTAMP; without a zone of its own the text is in l.
-func parseTimestamp(s string, l *time.Location) (store.Value, error) {
-	text := s
-	if i := strings.LastIndexByte(text, ' '); i > 0 && !strings.Contains(text[i:], ":") || i > 10 {
-		named, err := zone(text[i+1:])
-		if err == nil {
-			text, l = text[:i], named
-		}
-	}
-	for _, layout := range timestampLayouts {
-		if t, err := time.ParseInLocation(layout, text, l); err == nil {
-			return checkedTime(t)
-		}
-	}
-	return store.Value{}, outOfRange("Invalid timestamp: %q", s)
-}
-
-// parseDate reads a DATE, whose month and day may have one digit.
-func parseDate(s string) (store.Value, error) {
-	t, err := time.Parse("2006-1-2", s)
-	if err != nil {
-		return store.Value{}, outOfRange("Invalid date: %q", s)
-	}
-	return checkedDate(t)
 }
 
 // floatText writes a floating point number as a cast to STRING does: the fewest of 15 or 17 digits (6 or 9 for FLOAT32)
@@ -370,9 +332,29 @@ func castValue(from, to *store.Type, v store.Value) (store.Value, error) {
 			return textValue(floatText(from, v.Float)), nil
 		case store.Timestamp:
 			return textValue(timestampText(v, losAngeles)), nil
+		case store.Interval:
+			return textValue(intervalText(v)), nil
+		case store.Enum:
+			return textValue(enumName(from, v)), nil
+		case store.Proto:
+			text, err := protoText(from, v)
+			return textValue(text), err
 		}
 		return textValue(v.AsText(from)), nil
-	case store.Bytes, store.Proto:
+	case store.Proto:
+		if from.Code == store.String {
+			return parseProto(to, v.Text)
+		}
+		return textValue(v.Text), nil
+	case store.Enum:
+		return castEnum(from, to, v)
+	case store.Interval:
+		out, err := parseIntervalText(strings.TrimSpace(v.Text))
+		if err != nil {
+			return bad()
+		}
+		return out, nil
+	case store.Bytes:
 		if from.Code == store.UUID {
 			raw, err := hex.DecodeString(strings.ReplaceAll(v.Text, "-", ""))
 			return textValue(string(raw)), err
@@ -393,7 +375,7 @@ func castValue(from, to *store.Type, v store.Value) (store.Value, error) {
 			return bad()
 		}
 		return boolValue(v.Int != 0), nil
-	case store.Int64, store.Enum:
+	case store.Int64:
 		return castInt(from, v, bad)
 	case store.Float64, store.Float32:
 		return castFloat(from, to, v, bad)

@@ -208,7 +208,12 @@ func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
 	if !c.env.sequences {
 		return nil, invalid("GET_NEXT_SEQUENCE_VALUE can be used only in a read-write transaction: sequence %s", seq.QualifiedName())
 	}
-	return &expr{typ: int64Type, eval: func(*frame) (store.Value, error) { return intValue(seq.Next()), nil }}, nil
+	return &expr{typ: int64Type, eval: func(*frame) (store.Value, error) { return nextOf(seq) }}, nil
+}
+
+func nextOf(q *store.Sequence) (store.Value, error) {
+	n, err := q.Next()
+	return intValue(n), err
 }
 
 // sequenceState is GET_INTERNAL_SEQUENCE_STATE(SEQUENCE name): the counter behind the last value, or NULL before the first.

@@ -11,6 +11,9 @@ import (
 
 // DDL is one parsed schema statement.
 type DDL struct {
+	// Descriptors is the serialized FileDescriptorSet that came with the statement; those about the proto bundle read it.
+	Descriptors []byte
+
 	text string
 	tree ast.DDL
 	// ifExists is IF NOT EXISTS of CREATE CHANGE STREAM and IF EXISTS of DROP, which the parser does not know.
@@ -37,9 +40,10 @@ func ParseDDL(text string) (d *DDL, err error) {
 // builder changes a copy of a schema.
 type builder struct {
 	*store.Schema
-	at    int64
-	newID func() int64
-	text  string // of the statement
+	at          int64
+	newID       func() int64
+	text        string // of the statement
+	descriptors []byte
 }
 
 // source is an expression or query as the statement writes it.
@@ -64,7 +68,7 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 		}
 		return g.Apply(s, at, newID)
 	}
-	b := &builder{Schema: s.Clone(), at: at, newID: newID, text: d.text}
+	b := &builder{Schema: s.Clone(), at: at, newID: newID, text: d.text, descriptors: d.Descriptors}
 	var err error
 	switch t := d.tree.(type) {
 	case *ast.CreateSchema:
@@ -105,6 +109,12 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 		err = b.alterStream(t)
 	case *ast.DropChangeStream:
 		err = b.dropStream(t, d.ifExists)
+	case *ast.CreateProtoBundle:
+		err = b.createProtoBundle(t)
+	case *ast.AlterProtoBundle:
+		err = b.alterProtoBundle(t)
+	case *ast.DropProtoBundle:
+		err = b.dropProtoBundle()
 	case *ast.AlterDatabase:
 		err = b.alterDatabase(t)
 	default:

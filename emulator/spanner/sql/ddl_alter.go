@@ -87,8 +87,8 @@ func (b *builder) alterAdd(tab *store.Table, c *ast.ColumnDef) error {
 	if col.PlacementKey {
 		return failed("the placement key %s cannot be added to the existing table %s", col.Name, tab.QualifiedName())
 	}
-	if col.Identity != "" {
-		return unimplemented("adding the identity column %s to the existing table %s", col.Name, tab.QualifiedName())
+	if col.Identity != nil {
+		return nil // the rows get their values when the schema changes
 	}
 	if col.Default != "" {
 		if err := b.compileColumns(tab); err != nil {
@@ -186,7 +186,10 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 	case nil:
 		return invalid("ALTER COLUMN %s says nothing to alter", c.Name)
 	case *ast.AlterColumnType:
-		typ, n, err := columnType(x.Type)
+		if c.Identity != nil { // the parser knows no form that keeps it
+			return invalid("Cannot alter column `%s.%s` to drop the identity property.", tab.QualifiedName(), c.Name)
+		}
+		typ, n, err := b.columnType(x.Type)
 		if err != nil {
 			return err
 		}
@@ -203,8 +206,7 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 					return failed("Cannot change the data type of column `%s`, which the generated column `%s` of table %s depends on.", c.Name, g.Name, tab.QualifiedName())
 				}
 			}
-			text := func(t *store.Type) bool { return t.Code == store.String || t.Code == store.Bytes }
-			if !text(typ) || !text(c.Type) || isKey {
+			if !alterable(c.Type, typ) || isKey {
 				return invalid("Cannot change type of column %s.%s from %s to %s.", tab.QualifiedName(), c.Name, TypeName(c.Type), TypeName(typ))
 			}
 		}
@@ -217,7 +219,7 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 			}
 		}
 		c.Type, c.MaxLength, c.NotNull = typ, n, x.NotNull
-		if c.Identity == "" && c.Generated == "" {
+		if c.Generated == "" {
 			c.Default, c.Compute = "", nil
 		}
 		if x.DefaultExpr != nil {
@@ -226,21 +228,34 @@ func (b *builder) alterColumn(tab *store.Table, a *ast.AlterColumn) error {
 	case *ast.AlterColumnSetOptions:
 		return setColumnOptions(c, tab.QualifiedName(), x.Options)
 	case *ast.AlterColumnAlterIdentity:
-		return unimplemented("ALTER COLUMN %s %s", c.Name, x.SQL())
+		return alterIdentity(c, tab.QualifiedName(), x.Alteration)
 	case *ast.AlterColumnSetDefault:
-		if c.Identity != "" {
-			return failed("identity column %s.%s cannot have a default", tab.QualifiedName(), c.Name)
+		if c.Identity != nil {
+			return invalid("Cannot alter an identity column `%s.%s` to a generated or default column.", tab.QualifiedName(), c.Name)
 		}
 		if c.Generated != "" {
 			return failed("generated column %s.%s cannot have a default", tab.QualifiedName(), c.Name)
 		}
 		c.Default = b.source(x.DefaultExpr.Expr)
 	case *ast.AlterColumnDropDefault:
-		c.Default, c.Compute = "", nil
+		if c.Default != "" {
+			c.Default, c.Compute = "", nil
+		}
 	default:
 		return unimplemented("ALTER COLUMN %s %s", c.Name, x.SQL())
 	}
 	return nil
+}
+
+// alterable reports whether a column's values stand for values of another type as they are stored.
+func alterable(from, to *store.Type) bool {
+	if from.Code == store.Array && to.Code == store.Array {
+		return alterable(from.Elem, to.Elem)
+	}
+	either := func(a, b store.Code) bool {
+		return (from.Code == a || from.Code == b) && (to.Code == a || to.Code == b)
+	}
+	return either(store.String, store.Bytes) || either(store.Bytes, store.Proto) || either(store.Int64, store.Enum)
 }
 
 func (b *builder) createIndex(t *ast.CreateIndex) error {

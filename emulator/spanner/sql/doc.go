@@ -8,17 +8,22 @@
 //
 // # Schema
 //
-// Tables with all column types but TOKENLIST, PROTO and ENUM; defaults, generated columns (those without STORED are kept
-// like the others), identity columns, sequences; interleaving; indexes; CHECK and FOREIGN KEY constraints, both enforced,
-// with ON DELETE CASCADE (see package store); views; named schemas; row deletion policies, which are declarations only:
-// the test that wants rows to expire deletes them. Not built: roles and grants, proto bundles, search and vector indexes,
-// models, property graphs, synonyms, CREATE FUNCTION.
+// Tables with all column types but TOKENLIST; proto bundles; defaults, generated columns (those without STORED are kept like
+// the others), identity columns, sequences; interleaving; indexes; CHECK and FOREIGN KEY constraints, both enforced, with ON
+// DELETE CASCADE (see package store); views; named schemas; row deletion policies, which are declarations only: the test that
+// wants rows to expire deletes them. Not built: roles and grants, search and vector indexes, models, property graphs,
+// synonyms, CREATE FUNCTION.
+//
+// Messages are kept as the bytes they come as; they are parsed where SQL looks into them, and then bytes that are no message
+// are OUT_OF_RANGE. The types of a bundle that ALTER PROTO BUNDLE does not name keep their definitions, as far as one file
+// of descriptors can hold old and new ones beside each other: the unit is the top-level message or enum.
 //
 // # Queries
 //
 // SELECT with everything but window functions, recursive WITH, GROUP BY ROLLUP, pipe syntax, lambdas and graph queries;
 // hints are checked by name and steer nothing but FORCE_INDEX. Conditions on a prefix of a key or index become point reads
-// and range scans; everything else is a scan, joins are nested loops. DML with THEN RETURN; not ON CONFLICT.
+// and range scans; everything else is a scan, joins are nested loops. DML with THEN RETURN; not ON CONFLICT. INTERVAL has
+// values and arithmetic; behind the word INTERVAL itself stand a number, a string or a parameter, but no other expression.
 //
 // # PostgreSQL
 //

@@ -138,6 +138,20 @@ func (c *compiler) expr(e ast.Expr) (*expr, error) {
 		return c.subQuery(e)
 	case *ast.IndexExpr:
 		return c.index(e)
+	case *ast.IntervalLiteralSingle:
+		return c.intervalLiteral(e)
+	case *ast.IntervalLiteralRange:
+		return intervalRange(e)
+	case *ast.NewConstructor:
+		return c.newProto(e)
+	case *ast.BracedNewConstructor:
+		t, err := c.messageType(e.Type)
+		if err != nil {
+			return nil, err
+		}
+		return c.bracedProto(t, e.Body)
+	case *ast.ReplaceFieldsExpr:
+		return c.replaceFields(e)
 	}
 	return nil, unimplemented("the expression %s", e.SQL())
 }
@@ -177,7 +191,11 @@ func (c *compiler) param(name string) (*expr, error) {
 	if !ok {
 		return nil, invalid("No parameter found for binding: %s", name)
 	}
-	x := constant(p.Type, p.Value)
+	t, err := c.bound(p.Type)
+	if err != nil {
+		return nil, invalid("parameter %s: %v", name, err)
+	}
+	x := constant(t, p.Value)
 	x.untyped = p.Untyped && p.Type != nil
 	return x, nil
 }
@@ -297,6 +315,9 @@ func field(x *expr, name string) (*expr, error) {
 	if x.typ != nil && x.typ.Code == store.JSON {
 		return jsonStep(x, literal(stringType, textValue(name))), nil
 	}
+	if x.typ != nil && x.typ.Code == store.Proto {
+		return protoField(x, name)
+	}
 	if x.typ == nil || x.typ.Code != store.Struct {
 		return nil, invalid("Cannot access field %s on a value with type %s", name, TypeName(x.typ))
 	}
@@ -317,7 +338,7 @@ func field(x *expr, name string) (*expr, error) {
 func (c *compiler) array(e *ast.ArrayLiteral) (*expr, error) {
 	var elem *store.Type
 	if e.Type != nil {
-		t, err := exprType(e.Type)
+		t, err := c.exprType(e.Type)
 		if err != nil {
 			return nil, err
 		}

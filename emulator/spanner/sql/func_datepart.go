@@ -210,6 +210,12 @@ func (c *compiler) extract(e *ast.ExtractExpr) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if x.typ != nil && x.typ.Code == store.Interval {
+		if e.AtTimeZone != nil {
+			return nil, invalid("EXTRACT from type INTERVAL does not support AT TIME ZONE")
+		}
+		return extractInterval(part, x)
+	}
 	isDate := x.typ != nil && x.typ.Code == store.Date
 	typ := timestampType
 	if isDate {

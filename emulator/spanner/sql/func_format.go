@@ -142,6 +142,23 @@ func display(t *store.Type, v store.Value, literal bool) string {
 			return strconv.Quote(v.Text)
 		}
 		return v.Text
+	case store.Enum:
+		name := enumName(t, v)
+		if literal && name != v.AsText(t) {
+			return strconv.Quote(name)
+		}
+		return name
+	case store.Proto:
+		text, err := protoText(t, v)
+		switch {
+		case err != nil: // what cannot be read is shown as the bytes it is
+			return quotedBytes([]byte(v.Text))
+		case literal && strings.Contains(text, `"`):
+			return "'" + strings.ReplaceAll(strings.ReplaceAll(text, `\`, `\\`), "'", `\'`) + "'"
+		case literal:
+			return strconv.Quote(text)
+		}
+		return text
 	case store.Bytes:
 		if literal {
 			return "b" + strconv.Quote(v.Text)
@@ -157,6 +174,11 @@ func display(t *store.Type, v store.Value, literal bool) string {
 		return prefixed("DATE", v.AsText(t))
 	case store.Timestamp:
 		return prefixed("TIMESTAMP", timestampText(v, losAngeles))
+	case store.Interval:
+		if literal {
+			return `INTERVAL "` + intervalText(v) + `" YEAR TO SECOND`
+		}
+		return intervalText(v)
 	case store.Numeric:
 		return prefixed("NUMERIC", v.Text)
 	case store.JSON:

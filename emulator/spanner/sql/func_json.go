@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
@@ -372,7 +374,14 @@ func treeOf(t *store.Type, v store.Value) (any, error) {
 	switch t.Code {
 	case store.Bool:
 		return v.Int != 0, nil
-	case store.Int64, store.Enum:
+	case store.Enum:
+		if name := enumName(t, v); name != v.AsText(t) {
+			return name, nil
+		}
+		return json.Number(v.AsText(t)), nil
+	case store.Proto: // Spanner's own limit
+		return nil, store.Errorf(codes.Unimplemented, "Unsupported argument type %s for TO_JSON", TypeName(t))
+	case store.Int64:
 		return json.Number(strconv.FormatInt(v.Int, 10)), nil
 	case store.Float64, store.Float32:
 		if math.IsNaN(v.Float) || math.IsInf(v.Float, 0) {
@@ -383,7 +392,7 @@ func treeOf(t *store.Type, v store.Value) (any, error) {
 		return json.Number(v.Text), nil
 	case store.JSON:
 		return jsonTree(v.Text)
-	case store.Bytes, store.Proto:
+	case store.Bytes:
 		return base64.StdEncoding.EncodeToString([]byte(v.Text)), nil
 	case store.Array:
 		list := make([]any, len(v.List))

@@ -46,7 +46,7 @@ func (f function) optional(n int) function {
 // fewest coercions is taken.
 var functions = func() map[string][]function {
 	all := map[string][]function{}
-	for _, group := range []map[string][]function{textFunctions, bytesFunctions, regexpFunctions, mathFunctions, timeFunctions, jsonFunctions, arrayFunctions, idFunctions} {
+	for _, group := range []map[string][]function{textFunctions, bytesFunctions, regexpFunctions, mathFunctions, timeFunctions, jsonFunctions, arrayFunctions, idFunctions, intervalFunctions} {
 		for name, fs := range group {
 			all[name] = append(all[name], fs...)
 		}
@@ -66,7 +66,7 @@ var absent = func() map[string]bool {
 		NORMALIZE NORMALIZE_AND_CASEFOLD REPLACE_FIELDS SCORE SCORE_NGRAMS SEARCH SEARCH_NGRAMS SEARCH_SUBSTRING SNIPPET SOUNDEX SPLIT_SUBSTR TOKEN TOKENIZE_BOOL
 		TOKENIZE_FULLTEXT TOKENIZE_JSON TOKENIZE_NGRAMS TOKENIZE_NUMBER TOKENIZE_SUBSTRING TOKENLIST_CONCAT ZSTD_COMPRESS
 		ZSTD_DECOMPRESS_TO_BYTES ZSTD_DECOMPRESS_TO_STRING GET_TABLE_COLUMN_IDENTITY_STATE
-		BIT_REVERSE_SIGNED JUSTIFY_DAYS JUSTIFY_HOURS JUSTIFY_INTERVAL MAKE_INTERVAL`) {
+		BIT_REVERSE_SIGNED`) {
 		m[n] = true
 	}
 	return m
@@ -112,6 +112,8 @@ func (c *compiler) callNamed(name string, e *ast.CallExpr) (*expr, error) {
 		return c.sequenceState(e)
 	case pendingName:
 		return nil, invalid("The %s() function may only be used as the value of a TIMESTAMP column in an INSERT or UPDATE, not in SELECT or inside another expression", pendingName)
+	case "MAKE_INTERVAL":
+		return c.makeInterval(e)
 	}
 	var trees []ast.Expr
 	for _, a := range e.Args {

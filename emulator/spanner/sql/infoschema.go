@@ -151,6 +151,17 @@ func schemataView(s *store.Schema) *virtual {
 	for _, n := range append([]string{"", "INFORMATION_SCHEMA", "SPANNER_SYS"}, s.Namespaces...) {
 		v.add("", n)
 	}
+	if s.Postgres {
+		return v
+	}
+	// The proto bundle is the default schema's.
+	v.columns = append(v.columns, column{name: "PROTO_BUNDLE", typ: bytesType})
+	for i := range v.rows {
+		v.rows[i] = append(v.rows[i], store.Value{})
+	}
+	if descriptors, err := s.Protos.Descriptors(); err == nil && s.Protos != nil { // what was read can be written
+		v.rows[0][len(v.columns)-1] = textValue(string(descriptors))
+	}
 	return v
 }
 
@@ -185,11 +196,13 @@ func columnsView(s *store.Schema) *virtual {
 			if c.Generated != "" {
 				generated, stored = "ALWAYS", yesNo(!c.Virtual)
 			}
-			var generation, kind any
-			if c.Identity != "" {
+			var generation, kind, start, low, high any
+			if q := c.Identity; q != nil {
 				generation, kind = "BY DEFAULT", "BIT_REVERSED_POSITIVE_SEQUENCE"
+				start = orNull(optionValue(q.Options, "start_with_counter"))
+				low, high = orNull(optionValue(q.Options, "skip_range_min")), orNull(optionValue(q.Options, "skip_range_max"))
 			}
-			v.add("", t.Schema, t.Name, c.Name, i+1, orNull(c.Default), nil, yesNo(!c.NotNull), spannerType(s, c), generated, orNull(c.Generated), stored, yesNo(c.Hidden), "COMMITTED", yesNo(c.Identity != ""), generation, kind)
+			v.add("", t.Schema, t.Name, c.Name, i+1, orNull(c.Default), nil, yesNo(!c.NotNull), spannerType(s, c), generated, orNull(c.Generated), stored, yesNo(c.Hidden), "COMMITTED", yesNo(c.Identity != nil), generation, kind, start, low, high)
 		}
 	}
 	for _, w := range s.Views {

@@ -41,6 +41,8 @@ func (c *compiler) unary(e *ast.UnaryExpr) (*expr, error) {
 			}
 			return arithmetic(ast.OpSub, t, zero, v)
 		}
+	case e.Op == ast.OpMinus && t.Code == store.Interval:
+		fn = func(v store.Value) (store.Value, error) { return multiplied(v.Interval(), -1) }
 	case e.Op == ast.OpBitNot && t.Code == store.Bytes:
 		fn = func(v store.Value) (store.Value, error) {
 			b := []byte(v.Text)
@@ -102,6 +104,9 @@ func (c *compiler) binary(e *ast.BinaryExpr) (*expr, error) {
 	if e.Op == ast.OpDiv && c.postgres() && a.typ == int64Type && b.typ == int64Type {
 		return c.apply("DIV", functions["DIV"], []*expr{a, b}) // integers divide to integers there
 	}
+	if x := temporal(e.Op, a, b); x != nil {
+		return x, nil
+	}
 	return arithmeticExpr(e.Op, a, b)
 }
 
@@ -146,7 +151,7 @@ func isComparable(t *store.Type) bool {
 		return true
 	}
 	switch t.Code {
-	case store.Array, store.Struct, store.JSON:
+	case store.Array, store.Struct, store.JSON, store.Proto:
 		return false
 	}
 	return true

@@ -20,12 +20,15 @@ func quoted(name string) string {
 }
 
 // PrintDDL writes the statements that would make the schema, as GetDatabaseDdl answers them, each after what it needs:
-// schemas, sequences, tables with their indexes, foreign keys that refer to later tables, views, change streams.
+// proto bundle, schemas, sequences, tables with their indexes, foreign keys that refer to later tables, views, change streams.
 func PrintDDL(s *store.Schema) []string {
 	if s.Postgres {
 		return printPostgres(s)
 	}
 	var out []string
+	if s.Protos != nil {
+		out = append(out, printProtos(s.Protos))
+	}
 	for _, n := range s.Namespaces {
 		out = append(out, "CREATE SCHEMA "+quoted(n))
 	}
@@ -133,8 +136,8 @@ func printTable(t *store.Table) string {
 				b.WriteString(" STORED")
 			}
 		}
-		if c.Identity != "" {
-			b.WriteString(" " + c.Identity)
+		if c.Identity != nil {
+			b.WriteString(" " + identityText(c.Identity))
 		}
 		if c.PlacementKey {
 			b.WriteString(" PLACEMENT KEY")

@@ -213,7 +213,7 @@ func (c *compiler) compound(e *ast.CompoundQuery) (*query, error) {
 	all := e.AllOrDistinct != ast.AllOrDistinctDistinct
 	if !all || e.Op != ast.SetOpUnion {
 		for _, f := range out.columns {
-			if f.Type != nil && (f.Type.Code == store.JSON || f.Type.Code == store.Array && !isComparable(f.Type.Elem)) {
+			if f.Type != nil && (f.Type.Code == store.JSON || f.Type.Code == store.Proto || f.Type.Code == store.Array && !isComparable(f.Type.Elem)) {
 				return nil, invalid("Column %s of type %s cannot be used in %s DISTINCT", f.Name, TypeName(f.Type), e.Op)
 			}
 		}

@@ -234,8 +234,8 @@ func mentions(e ast.Expr, t *store.Table, alias string) bool {
 		switch n := n.(type) {
 		case *ast.Ident:
 			found = found || t.ColumnIndex(n.Name) >= 0 || strings.EqualFold(n.Name, alias)
-		case *ast.Path:
-			found = found || strings.EqualFold(n.Idents[0].Name, alias)
+		case *ast.Path: // of a column and its fields, or of an alias and its column
+			found = found || t.ColumnIndex(n.Idents[0].Name) >= 0 || strings.EqualFold(n.Idents[0].Name, alias)
 			return false
 		case ast.QueryExpr:
 			found = true // a sub-query may be correlated; it is not worth the risk

@@ -135,7 +135,7 @@ func (c *compiler) typedStruct(e *ast.TypedStructLiteral) (*expr, error) {
 	var names []string
 	var types []*store.Type
 	for _, f := range e.Fields {
-		t, err := exprType(f.Type)
+		t, err := c.exprType(f.Type)
 		if err != nil {
 			return nil, err
 		}

@@ -83,6 +83,9 @@ func columnTypeName(c *store.Column) string {
 
 func sizedName(t *store.Type, n int) string {
 	name := TypeName(t)
+	if t.Code == store.Proto || t.Code == store.Enum {
+		return "`" + name + "`"
+	}
 	if t.Code != store.String && t.Code != store.Bytes {
 		return name
 	}
@@ -93,7 +96,7 @@ func sizedName(t *store.Type, n int) string {
 }
 
 // columnType reads a declared column type and its length.
-func columnType(t ast.SchemaType) (*store.Type, int, error) {
+func (b *builder) columnType(t ast.SchemaType) (*store.Type, int, error) {
 	switch t := t.(type) {
 	case *ast.ScalarSchemaType:
 		return scalarColumnType(string(t.Name))
@@ -122,7 +125,7 @@ func columnType(t ast.SchemaType) (*store.Type, int, error) {
 		if len(t.NamedArgs) > 0 {
 			return nil, 0, unimplemented("array column parameters such as %s", t.NamedArgs[0].SQL())
 		}
-		elem, n, err := columnType(t.Item)
+		elem, n, err := b.columnType(t.Item)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -131,19 +134,29 @@ func columnType(t ast.SchemaType) (*store.Type, int, error) {
 		}
 		return &store.Type{Code: store.Array, Elem: elem}, n, nil
 	case *ast.NamedType:
-		if len(t.Path) == 1 {
-			return scalarColumnType(t.Path[0].Name)
+		name := namedPath(t)
+		if typ := b.Protos.Type(name); typ != nil {
+			return typ, 0, nil
 		}
-		return nil, 0, unimplemented("the column type %s (proto bundles)", t.SQL())
+		if scalarTypes[strings.ToUpper(name)] == nil {
+			return nil, 0, unknownType(name)
+		}
+		return scalarColumnType(name)
 	}
 	return nil, 0, unimplemented("the column type %s", t.SQL())
+}
+
+func unknownType(name string) error {
+	return invalid("Type not found: %s (messages and enums need CREATE PROTO BUNDLE)", name)
 }
 
 func scalarColumnType(name string) (*store.Type, int, error) {
 	typ := scalarTypes[strings.ToUpper(name)]
 	switch typ {
-	case nil, intervalType:
+	case nil:
 		return nil, 0, unimplemented("the column type %s", name)
+	case intervalType:
+		return nil, 0, invalid("INTERVAL cannot be the type of a column") // Spanner's own limit
 	case stringType, bytesType:
 		return nil, 0, invalid("type %s needs a length, e.g. %s(MAX)", name, strings.ToUpper(name))
 	}
@@ -151,20 +164,23 @@ func scalarColumnType(name string) (*store.Type, int, error) {
 }
 
 // exprType reads a type inside an expression, e.g. of CAST.
-func exprType(t ast.Type) (*store.Type, error) {
+func (c *compiler) exprType(t ast.Type) (*store.Type, error) {
 	switch t := t.(type) {
 	case *ast.SimpleType:
 		if typ := scalarTypes[strings.ToUpper(string(t.Name))]; typ != nil {
 			return typ, nil
 		}
 	case *ast.NamedType:
-		if len(t.Path) == 1 {
-			if typ := scalarTypes[strings.ToUpper(t.Path[0].Name)]; typ != nil {
-				return typ, nil
-			}
+		name := namedPath(t)
+		if typ := c.schema().Protos.Type(name); typ != nil {
+			return typ, nil
 		}
+		if typ := scalarTypes[strings.ToUpper(name)]; typ != nil {
+			return typ, nil
+		}
+		return nil, unknownType(name)
 	case *ast.ArrayType:
-		elem, err := exprType(t.Item)
+		elem, err := c.exprType(t.Item)
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +188,7 @@ func exprType(t ast.Type) (*store.Type, error) {
 	case *ast.StructType:
 		out := &store.Type{Code: store.Struct}
 		for _, f := range t.Fields {
-			ft, err := exprType(f.Type)
+			ft, err := c.exprType(f.Type)
 			if err != nil {
 				return nil, err
 			}
@@ -185,6 +201,39 @@ func exprType(t ast.Type) (*store.Type, error) {
 		return out, nil
 	}
 	return nil, unimplemented("the type %s", t.SQL())
+}
+
+// bound is a type that a client has named with the definitions of its protos and enums.
+func (c *compiler) bound(t *store.Type) (*store.Type, error) {
+	if t == nil {
+		return nil, nil
+	}
+	switch t.Code {
+	case store.Proto, store.Enum:
+		typ := c.schema().Protos.Type(t.Name)
+		if typ == nil || typ.Code != t.Code {
+			return nil, unknownType(t.Name)
+		}
+		return typ, nil
+	case store.Array:
+		elem, err := c.bound(t.Elem)
+		if err != nil || elem == t.Elem {
+			return t, err
+		}
+		return &store.Type{Code: store.Array, Elem: elem}, nil
+	case store.Struct:
+		out := *t
+		out.Fields = make([]store.Field, len(t.Fields))
+		for i, f := range t.Fields {
+			ft, err := c.bound(f.Type)
+			if err != nil {
+				return nil, err
+			}
+			out.Fields[i] = store.Field{Name: f.Name, Type: ft}
+		}
+		return &out, nil
+	}
+	return t, nil
 }
 
 // sameType reports whether two types are the same but for struct field names.

@@ -150,7 +150,8 @@ func (db *Database) UpdateSchema(change func(s *Schema, at int64) (*Schema, erro
 	st.ts, st.schema = at, next
 	st.schemas = append(slices.Clone(old.schemas), next)
 	st.forgetSchemas(db.horizon.Load())
-	if err := db.rebuild(st, old.schema, at); err != nil {
+	w := &writer{db: db, ts: at, st: st}
+	if err := db.rebuild(w, old.schema); err != nil {
 		return 0, err
 	}
 	if db.opts.ObserveSchema != nil {
@@ -161,20 +162,63 @@ func (db *Database) UpdateSchema(change func(s *Schema, at int64) (*Schema, erro
 	for _, t := range db.first { // they cannot commit any more
 		db.endClaim(t)
 	}
+	db.garbage = append(db.garbage, w.garbage...)
 	db.last = at
 	db.current.Store(st)
 	return at, nil
 }
 
-// rebuild makes the trees of new tables and indexes, fills new indexes, and checks the rows of changed tables against
-// their new columns.
-func (db *Database) rebuild(st *state, old *Schema, at int64) error {
+// fillIdentities gives the rows of a table the values of identity columns that were added, in the order of their keys.
+func (w *writer) fillIdentities(before, t *Table) error {
+	var added []int
+	for i := range t.Columns {
+		c := &t.Columns[i]
+		if c.Identity != nil && !slices.ContainsFunc(before.Columns, func(b Column) bool { return b.Ordinal == c.Ordinal }) {
+			added = append(added, i)
+		}
+	}
+	if len(added) == 0 {
+		return nil
+	}
+	type live struct {
+		key Key
+		row Row
+	}
+	var rows []live
+	ascend(w.st.trees[t.ID], Range{}, func(e entry) bool {
+		if v := e.at(w.ts); v != nil {
+			rows = append(rows, live{e.key, slices.Clone(adapt(v.row, v.table, t))})
+		}
+		return true
+	})
+	for _, r := range rows {
+		for _, i := range added {
+			n, err := t.Columns[i].Identity.Next()
+			if err != nil {
+				return err
+			}
+			r.row[i] = Value{Valid: true, Int: n}
+		}
+		w.put(t.ID, r.key, "", r.row, t)
+	}
+	return nil
+}
+
+// rebuild makes the trees of new tables and indexes, fills new identity columns and indexes, and checks the rows of changed
+// tables against their new columns.
+func (db *Database) rebuild(w *writer, old *Schema) error {
+	st, at := w.st, w.ts
 	for _, t := range st.schema.Tables {
 		if st.trees[t.ID] == nil {
 			st.trees[t.ID] = newTree()
 			continue
 		}
 		if before := old.Table(t.QualifiedName()); before != t {
+			if before != nil {
+				if err := w.fillIdentities(before, t); err != nil {
+					return err
+				}
+			}
 			if err := checkRows(st.trees[t.ID], t, at); err != nil {
 				return err
 			}

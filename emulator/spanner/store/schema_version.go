@@ -46,6 +46,8 @@ type Schema struct {
 	Views      []*View
 	Sequences  []*Sequence
 	Placements []*Placement
+	// Protos are the types of the proto bundle; nil if there is none.
+	Protos *ProtoBundle
 	// Postgres says that the database has the PostgreSQL dialect.
 	Postgres bool
 	// Options are the database options that ALTER DATABASE set, by name.

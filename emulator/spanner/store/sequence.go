@@ -3,6 +3,8 @@ package store
 import (
 	"math/bits"
 	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
 )
 
 // View is one version of a view's definition; immutable.
@@ -40,13 +42,17 @@ type Sequence struct {
 // QualifiedName is "schema.sequence", or "sequence" in the default schema.
 func (q *Sequence) QualifiedName() string { return qualified(q.Schema, q.Name) }
 
-// Next gives the sequence's next value.
-func (q *Sequence) Next() int64 {
-	for {
+// maxSkips bounds the search for a value outside of the range that is skipped, which may leave next to nothing.
+const maxSkips = 1 << 20
+
+// Next gives the sequence's next value. The error is FAILED_PRECONDITION where the range that is skipped leaves none.
+func (q *Sequence) Next() (int64, error) {
+	for range maxSkips {
 		// The bits of the counter in reverse, below the sign: positive, and spread over the whole range.
 		n := int64(bits.Reverse64(uint64(q.Counter.Add(1))) >> 1)
 		if q.SkipMin == 0 && q.SkipMax == 0 || n < q.SkipMin || n > q.SkipMax {
-			return n
+			return n, nil
 		}
 	}
+	return 0, Errorf(codes.FailedPrecondition, "The sequence %s is exhausted: its skip range from %d to %d leaves no value", q.QualifiedName(), q.SkipMin, q.SkipMax)
 }

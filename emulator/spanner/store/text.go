@@ -41,8 +41,10 @@ func ParseText(t *Type, s string) (Value, error) {
 		if b, err = strconv.ParseBool(strings.ToLower(s)); b {
 			v.Int = 1
 		}
-	case Int64, Enum:
+	case Int64:
 		v.Int, err = strconv.ParseInt(s, 10, 64)
+	case Enum:
+		v.Int, err = strconv.ParseInt(s, 10, 32)
 	case Float64, Float32:
 		v.Float, err = parseFloat(s, t.Code)
 	case Timestamp:
@@ -77,7 +79,7 @@ func ParseText(t *Type, s string) (Value, error) {
 	case UUID:
 		v.Text, err = canonicalUUID(s)
 	case Interval:
-		v.Text = s
+		v, err = parseInterval(s)
 	default:
 		err = fmt.Errorf("type code %d has no text form", t.Code)
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"math"
 	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Code is a Spanner column type, with the numbers of google.spanner.v1.TypeCode.
@@ -40,8 +42,10 @@ type Type struct {
 	Fields []Field
 	// PG marks the PostgreSQL forms of NUMERIC (PG_NUMERIC) and JSON (PG_JSONB).
 	PG bool
-	// Name is the fully qualified name of a Proto or Enum type.
-	Name string
+	// Name is the fully qualified name of a Proto or Enum type. Descriptor is what its bundle says of it; nil where the type
+	// is only named, as by a client.
+	Name       string
+	Descriptor protoreflect.Descriptor
 }
 
 // Field is one field of a Struct type.
@@ -58,7 +62,7 @@ type Field struct {
 //	Date                    Int, days since 1970-01-01
 //	Float64, Float32        Float
 //	String, JSON, Numeric,
-//	UUID, Interval          Text (JSON: canonical text; Numeric: shortest decimal; UUID: lower-case)
+//	UUID, Interval          Text (JSON: canonical text; Numeric: shortest decimal; UUID: lower-case; Interval: ISO 8601)
 //	Bytes, Proto            Text, holding the raw bytes
 //	Array, Struct           List
 //
@@ -110,6 +114,10 @@ func AppendKeyPart(dst []byte, t *Type, v Value, desc bool) []byte {
 			dst = binary.BigEndian.AppendUint64(dst, bits)
 		case Numeric:
 			dst = appendNumericKey(dst, v.Text)
+		case Interval: // no column has the type; this is the order of ORDER BY
+			days, nanos := v.Interval().Total()
+			dst = binary.BigEndian.AppendUint64(dst, uint64(days)^(1<<63))
+			dst = binary.BigEndian.AppendUint64(dst, uint64(nanos))
 		default:
 			dst = appendEscaped(dst, v.Text)
 		}
