@@ -79,7 +79,7 @@ func (d *Database) CommitSystem(tag string, ms ...*sppb.Mutation) (time.Time, er
 	schema := d.store.Schema()
 	req := store.CommitRequest{Tag: tag, System: true, Schema: schema}
 	var err error
-	if req.Mutations, err = mutations(schema, ms, d.store.Latest()); err != nil {
+	if req.Mutations, err = mutations(schema, nil, ms, d.store.Latest()); err != nil {
 		return time.Time{}, err
 	}
 	res, err := d.store.Begin().Commit(req)

@@ -79,7 +79,7 @@ func digest(m proto.Message) []byte {
 func (a *dataService) PartitionRead(ctx context.Context, r *sppb.PartitionReadRequest) (*sppb.PartitionResponse, error) {
 	read := &sppb.ReadRequest{Table: r.GetTable(), Index: r.GetIndex(), Columns: r.GetColumns(), KeySet: r.GetKeySet()}
 	return a.partition(ctx, r.GetSession(), r.GetTransaction(), r.GetPartitionOptions(), readDigest(read), func(src *source) error {
-		_, err := planRead(src.reader.Schema(), read)
+		_, err := planRead(src.reader.Schema(), src.access, read)
 		return err
 	})
 }
@@ -93,7 +93,7 @@ func (a *dataService) PartitionQuery(ctx context.Context, r *sppb.PartitionQuery
 }
 
 func (a *dataService) partition(ctx context.Context, session string, sel *sppb.TransactionSelector, o *sppb.PartitionOptions, digest []byte, check func(*source) error) (*sppb.PartitionResponse, error) {
-	ses, err := a.s.using(session)
+	ses, access, err := a.s.using(session)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +111,7 @@ func (a *dataService) partition(ctx context.Context, session string, sel *sppb.T
 		src.fail(ses.db)
 		return nil, errorf(codes.InvalidArgument, "partitions need a read-only transaction")
 	}
+	src.access = access
 	if err := check(src); err != nil {
 		return nil, wire(err)
 	}

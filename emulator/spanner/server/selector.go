@@ -22,6 +22,8 @@ type source struct {
 	fresh bool
 	// partitioned is a partitioned DML transaction, excluded its exclusion from change streams.
 	partitioned, excluded bool
+	// access is what the session may do.
+	access *store.Access
 	// meta goes into the result's metadata; it may be nil.
 	meta *sppb.Transaction
 }

@@ -268,7 +268,7 @@ func (t *transaction) checkToken(r *sppb.CommitRequest) (*sppb.CommitResponse, e
 
 // BeginTransaction begins a transaction of any kind.
 func (a *dataService) BeginTransaction(ctx context.Context, r *sppb.BeginTransactionRequest) (*sppb.Transaction, error) {
-	ses, err := a.s.using(r.GetSession())
+	ses, _, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +288,7 @@ func (a *dataService) BeginTransaction(ctx context.Context, r *sppb.BeginTransac
 
 // Rollback ends a read-write transaction without effect.
 func (a *dataService) Rollback(_ context.Context, r *sppb.RollbackRequest) (*emptypb.Empty, error) {
-	ses, err := a.s.using(r.GetSession())
+	ses, _, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}

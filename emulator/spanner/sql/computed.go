@@ -205,6 +205,11 @@ func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !c.env.Access.Holds(store.SelectPrivilege, store.SequenceObject, seq.QualifiedName()) {
+		if err := c.env.Access.Object(store.UpdatePrivilege, store.SequenceObject, seq.QualifiedName()); err != nil {
+			return nil, err
+		}
+	}
 	if !c.env.sequences {
 		return nil, invalid("GET_NEXT_SEQUENCE_VALUE can be used only in a read-write transaction: sequence %s", seq.QualifiedName())
 	}
@@ -215,6 +220,9 @@ func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
 func (c *compiler) sequenceState(e *ast.CallExpr) (*expr, error) {
 	seq, err := c.sequenceOf("GET_INTERNAL_SEQUENCE_STATE", e)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.env.Access.Object(store.SelectPrivilege, store.SequenceObject, seq.QualifiedName()); err != nil {
 		return nil, err
 	}
 	start := int64(1)

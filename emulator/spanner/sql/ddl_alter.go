@@ -345,6 +345,7 @@ func (b *builder) renameTable(old, tab *store.Table, a *ast.RenameTo) error {
 		}
 	}
 	b.replaceTable(old, tab)
+	b.renameGrants(was, tab.QualifiedName())
 	for i, t := range b.Tables {
 		if strings.EqualFold(t.Parent, was) || slices.ContainsFunc(t.ForeignKeys, func(f store.ForeignKey) bool { return strings.EqualFold(f.RefTable, was) }) {
 			n := *t

@@ -182,7 +182,7 @@ func run(t *testing.T, db *store.Database, st *sql.Statement, params map[string]
 	defer cancel()
 	switch st.Kind() {
 	case sql.ChangeStream:
-		_, _ = st.ChangeStreamQuery(db.Schema(), params)
+		_, _ = st.ChangeStreamQuery(db.Schema(), nil, params)
 	case sql.DML:
 		if _, err := st.Execute(ctx, tx, env); err == nil {
 			_, _ = tx.Commit(store.CommitRequest{})

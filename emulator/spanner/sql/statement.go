@@ -122,6 +122,8 @@ type Env struct {
 	Params map[string]Param
 	// Now is what CURRENT_TIMESTAMP answers.
 	Now time.Time
+	// Access is what the statement may read and write; what it may not is PERMISSION_DENIED.
+	Access *store.Access
 
 	schema    *store.Schema // without a Reader: the schema that expressions are checked against
 	sequences bool          // sequences may be advanced

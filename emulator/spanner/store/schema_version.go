@@ -46,6 +46,8 @@ type Schema struct {
 	Views      []*View
 	Sequences  []*Sequence
 	Placements []*Placement
+	// Roles are the database roles, the system roles first.
+	Roles []*Role
 	// Postgres says that the database has the PostgreSQL dialect.
 	Postgres bool
 	// Options are the database options that ALTER DATABASE set, by name.
@@ -72,6 +74,7 @@ func (s *Schema) Clone() *Schema {
 	c.Views = slices.Clone(s.Views)
 	c.Sequences = slices.Clone(s.Sequences)
 	c.Placements = slices.Clone(s.Placements)
+	c.Roles = slices.Clone(s.Roles)
 	c.Options = maps.Clone(s.Options)
 	return &c
 }
