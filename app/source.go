@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,10 @@ func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
 		if strings.EqualFold(name, c.Stream) { // the reader decides about upper and lower case, by dialect
 			return nil
 		}
+	}
+	if role := c.Reader.Role; role != "" { // it sees only the streams that it may read
+		return fmt.Errorf("database %s has no change stream %s that the database role %s may read, who may read %s: correct the name, or grant the role SELECT "+
+			"on the change stream and EXECUTE on its read function (%w)", c.Database, c.Stream, role, cmp.Or(strings.Join(have, ", "), "none"), errNoStream)
 	}
 	if len(have) == 0 {
 		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one (%w)", c.Database, c.Stream, errNoStream)

@@ -32,7 +32,12 @@ var roleSchema = []string{
 // as is the world for a session with a role.
 func (w *world) as(role string) *world {
 	w.Helper()
-	c, err := cloudspanner.NewClientWithConfig(w.ctx, dbName, cloudspanner.ClientConfig{DisableNativeMetrics: true, DatabaseRole: role}, w.opts...)
+	return w.of(dbName, role)
+}
+
+func (w *world) of(database, role string) *world {
+	w.Helper()
+	c, err := cloudspanner.NewClientWithConfig(w.ctx, database, cloudspanner.ClientConfig{DisableNativeMetrics: true, DatabaseRole: role}, w.opts...)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -349,5 +354,76 @@ func TestRolesInInformationSchema(t *testing.T) {
 	}
 	if want := []string{"boss", "none", "public", "reader", "spanner_info_reader", "spanner_sys_reader"}; !slices.Equal(listed, want) {
 		t.Errorf("the list is %v, want %v", listed, want)
+	}
+}
+
+func TestPostgresRoles(t *testing.T) {
+	roles := []string{
+		"CREATE SCHEMA hr", `CREATE TABLE carts (id bigint PRIMARY KEY, owner varchar, "Total" bigint)`, "CREATE TABLE hr.notes (id bigint PRIMARY KEY)",
+		"CREATE CHANGE STREAM every FOR ALL", "CREATE CHANGE STREAM movable FOR ALL WITH (partition_mode = 'MUTABLE_KEY_RANGE')",
+		"CREATE ROLE reader", "CREATE ROLE boss", "CREATE ROLE gone", "DROP ROLE gone",
+		`GRANT SELECT (id, "Total"), UPDATE (owner) ON carts TO reader`, "GRANT SELECT, DELETE ON TABLE hr.notes TO reader, boss", "GRANT USAGE ON SCHEMA hr TO boss",
+		"GRANT SELECT ON CHANGE STREAM every, movable TO reader", "GRANT EXECUTE ON FUNCTION spanner.read_json_every, spanner.read_proto_bytes_movable TO reader",
+		"GRANT INSERT ON TABLE carts TO public", "GRANT reader, spanner_info_reader TO boss", "REVOKE UPDATE (owner) ON carts FROM reader", "REVOKE DELETE ON hr.notes FROM boss",
+	}
+	w := startPostgres(t, roles...)
+	want := strings.Join([]string{
+		"CREATE ROLE reader", "CREATE ROLE boss",
+		"GRANT INSERT ON TABLE carts TO public",
+		`GRANT SELECT(id, "Total") ON TABLE carts TO reader`, "GRANT SELECT, DELETE ON TABLE hr.notes TO reader", "GRANT SELECT ON CHANGE STREAM every TO reader",
+		"GRANT SELECT ON CHANGE STREAM movable TO reader", "GRANT EXECUTE ON FUNCTION spanner.read_json_every TO reader",
+		"GRANT EXECUTE ON FUNCTION spanner.read_proto_bytes_movable TO reader",
+		"GRANT SELECT ON TABLE hr.notes TO boss", "GRANT USAGE ON SCHEMA hr TO boss", "GRANT reader TO boss", "GRANT spanner_info_reader TO boss",
+	}, ";\n")
+	printed := w.printed(pgName)
+	if !strings.HasSuffix(printed, want) {
+		t.Errorf("the statements are\n%s\nwant at the end\n%s", printed, want)
+	}
+	again := startPostgres(t, strings.Split(printed, ";\n")...)
+	if got := again.printed(pgName); got != printed {
+		t.Errorf("the printed statements make\n%s\nwant\n%s", got, printed)
+	}
+	for sql, code := range map[string]codes.Code{
+		"GRANT SELECT ON ALL TABLES IN SCHEMA hr TO reader": codes.Unimplemented, "GRANT SELECT ON nope TO reader": codes.NotFound, "GRANT SELECT, ON carts TO reader": codes.InvalidArgument,
+		"GRANT SELECT ON carts FROM reader": codes.InvalidArgument, "GRANT SELECT carts TO reader": codes.InvalidArgument, "GRANT": codes.InvalidArgument, "REVOKE reader FROM": codes.InvalidArgument,
+		"GRANT EXECUTE ON FUNCTION spanner.read_json_movable TO reader": codes.NotFound, "CREATE ROLE public": codes.InvalidArgument,
+	} {
+		if err := w.pgDDL(sql); status.Code(err) != code {
+			t.Errorf("%s: %v, want %v", sql, err, code)
+		}
+	}
+	reader, boss := w.of(pgName, "reader"), w.of(pgName, "boss")
+	for _, c := range []struct {
+		as          *world
+		sql, denied string
+	}{
+		{reader, `SELECT id, "Total" FROM carts`, ""},
+		{reader, "SELECT owner FROM public.carts", "Role reader does not have required privileges on table carts."},
+		{reader, "SELECT id FROM hr.notes", "on schema hr."},
+		{boss, "SELECT id FROM hr.notes", ""},
+		{reader, `SELECT * FROM "spanner"."read_json_every"(CURRENT_TIMESTAMP, NULL, NULL, 1000, NULL)`, ""},
+		{w.of(pgName, "public"), `SELECT * FROM "spanner"."read_json_every"(CURRENT_TIMESTAMP, NULL, NULL, 1000, NULL)`, "Role public does not have required privileges on table function spanner.read_json_every."},
+	} {
+		if strings.Contains(c.sql, "CURRENT_TIMESTAMP") {
+			now := w.query("SELECT CURRENT_TIMESTAMP")[0][0]
+			c.sql = strings.Replace(c.sql, "CURRENT_TIMESTAMP, NULL", "'"+now+"', '"+now+"'", 1)
+		}
+		_, err := c.as.tryQuery(c.sql)
+		wantAccess(t, c.sql, err, c.denied)
+	}
+	for _, c := range []struct {
+		as        *world
+		sql, want string
+	}{
+		{w, "SELECT role_name, spanner_is_system FROM information_schema.enabled_roles ORDER BY role_name", "[[boss NO] [public YES] [reader NO] [spanner_info_reader YES] [spanner_sys_reader YES]]"},
+		{reader, "SELECT role_name FROM information_schema.enabled_roles ORDER BY role_name", "[[public] [reader]]"},
+		{w, "SELECT grantee, role_name, is_grantable FROM information_schema.applicable_roles ORDER BY role_name", "[[boss reader NO] [boss spanner_info_reader NO]]"},
+		{w, "SELECT grantee, table_schema, table_name, privilege_type FROM information_schema.table_privileges WHERE table_name = 'carts'", "[[public public carts INSERT]]"},
+		{reader, "SELECT column_name, privilege_type FROM information_schema.column_privileges WHERE grantee = 'reader' AND table_name = 'carts' ORDER BY 1", "[[Total SELECT] [id SELECT]]"},
+		{reader, "SELECT change_stream_name FROM information_schema.change_stream_privileges ORDER BY 1", "[[every] [movable]]"},
+	} {
+		if got := fmt.Sprint(c.as.query(c.sql)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.sql, got, c.want)
+		}
 	}
 }
