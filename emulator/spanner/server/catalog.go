@@ -83,6 +83,8 @@ type Database struct {
 	txns     map[string]*transaction
 	outcomes outcomes
 	nextID   int64
+
+	partitioned partitionedTxns // under mu
 }
 
 // Store is the database's storage.

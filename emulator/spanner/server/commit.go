@@ -43,7 +43,7 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 	case *sppb.CommitRequest_TransactionId:
 		id := string(x.TransactionId)
 		if strings.HasPrefix(id, readOnlyPrefix) || strings.HasPrefix(id, partitionedPrefix) {
-			return nil, errorf(codes.FailedPrecondition, "Cannot commit or rollback a read-only or partitioned-dml transaction.")
+			return nil, errReadOnlyEnd
 		}
 		t, ended, err := d.find(r.GetSession(), x.TransactionId)
 		if err != nil {

@@ -64,13 +64,20 @@ func (s *source) dml(ctx context.Context, d *Database, r *sppb.ExecuteSqlRequest
 	if err != nil {
 		return nil, err
 	}
-	if s.partitioned {
-		return d.partitionedDML(ctx, st, ps, s.access, s.excluded)
-	}
-	if s.txn == nil {
-		return nil, errorf(codes.InvalidArgument, "DML statements can only be executed in a read-write or partitioned transaction")
+	if t := s.partitioned; t != nil {
+		return t.once(r.GetSeqno(), queryDigest(r), func() (*sppb.ResultSet, error) {
+			out, err := d.partitionedDML(ctx, st, ps, s.access, t.excluded)
+			if err != nil {
+				return nil, wire(err)
+			}
+			out.Metadata.Transaction = s.meta
+			return out, nil
+		})
 	}
 	t := s.txn
+	if t == nil {
+		return nil, errorf(codes.InvalidArgument, "DML statements can only be executed in a read-write or partitioned transaction")
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	answer, err := t.once(r.GetSeqno(), queryDigest(r), func() (proto.Message, error) {
@@ -116,8 +123,8 @@ func (d *Database) runDML(ctx context.Context, t *transaction, st *sql.Statement
 // partitionedDML runs a statement in a transaction of its own, with nothing else committing meanwhile: Spanner does it
 // piece by piece under locks, and a busy table must not keep it from ending.
 func (d *Database) partitionedDML(ctx context.Context, st *sql.Statement, ps map[string]sql.Param, access *store.Access, excluded bool) (*sppb.ResultSet, error) {
-	if !st.Partitionable() {
-		return nil, errorf(codes.InvalidArgument, "only UPDATE and DELETE statements without THEN RETURN can run as partitioned DML")
+	if err := st.Partitionable(d.store.Schema()); err != nil {
+		return nil, err
 	}
 	var rows int64
 	_, err := d.store.Alone(store.TxnOptions{NoLimits: true}, func(t *store.Txn) (store.CommitRequest, error) {

@@ -60,8 +60,8 @@ func prepareQuery(r *sppb.ExecuteSqlRequest, src *source, now int64) (*sql.Plan,
 	if err != nil {
 		return nil, err
 	}
-	if st.Kind() != sql.Query {
-		return nil, errorf(codes.InvalidArgument, "only queries can be partitioned")
+	if err := st.RootPartitionable(src.reader.Schema()); err != nil {
+		return nil, err
 	}
 	ps, err := params(r.GetParams(), r.GetParamTypes())
 	if err != nil {
@@ -125,9 +125,12 @@ func (a *dataService) ExecuteSql(ctx context.Context, r *sppb.ExecuteSqlRequest)
 
 func (a *dataService) query(ctx context.Context, ses *session, access *store.Access, r *sppb.ExecuteSqlRequest, st *sql.Statement, send func(*sppb.PartialResultSet) error) error {
 	digest := queryDigest(r)
-	part, err := parsePartition(r.GetPartitionToken(), digest)
+	part, err := parsePartition(r.GetPartitionToken(), r.GetSession(), r.GetTransaction(), digest)
 	if err != nil {
 		return err
+	}
+	if len(r.GetPartitionToken()) > 0 && r.GetQueryMode() != sppb.ExecuteSqlRequest_NORMAL {
+		return errorf(codes.InvalidArgument, "Query modes returning query plan and profile information cannot be used with partitioned queries.")
 	}
 	pos, src, err := ses.resume(ctx, r.GetTransaction(), r.GetRequestOptions().GetTransactionTag(), r.GetResumeToken(), digest)
 	if err != nil {
@@ -143,8 +146,8 @@ func (a *dataService) query(ctx context.Context, ses *session, access *store.Acc
 
 // query runs a query on the source, into f.
 func (s *source) query(ctx context.Context, r *sppb.ExecuteSqlRequest, st *sql.Statement, f frames) error {
-	if s.partitioned {
-		return errorf(codes.InvalidArgument, "a partitioned DML transaction cannot run queries")
+	if s.partitioned != nil {
+		return errPartitionedReads
 	}
 	if err := s.direct(r.GetDirectedReadOptions()); err != nil {
 		return err

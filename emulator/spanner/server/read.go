@@ -160,7 +160,7 @@ func (a *dataService) read(ctx context.Context, r *sppb.ReadRequest, send func(*
 		return err
 	}
 	digest := readDigest(r)
-	part, err := parsePartition(r.GetPartitionToken(), digest)
+	part, err := parsePartition(r.GetPartitionToken(), r.GetSession(), r.GetTransaction(), digest)
 	if err != nil {
 		return err
 	}
@@ -178,14 +178,14 @@ func (a *dataService) read(ctx context.Context, r *sppb.ReadRequest, send func(*
 
 // read runs a read request on the source, into f.
 func (s *source) read(ctx context.Context, r *sppb.ReadRequest, f frames) error {
-	if s.partitioned {
-		return errorf(codes.InvalidArgument, "a partitioned DML transaction cannot read")
+	if s.partitioned != nil {
+		return errPartitionedReads
 	}
 	if err := s.direct(r.GetDirectedReadOptions()); err != nil {
 		return err
 	}
 	if len(r.GetPartitionToken()) > 0 && r.GetLimit() > 0 {
-		return errorf(codes.InvalidArgument, "a read with a partition token must not have a limit")
+		return errorf(codes.InvalidArgument, "A limit cannot be used when a partition_token is specified.")
 	}
 	p, err := planRead(s.reader.Schema(), s.access, r)
 	if err != nil {

@@ -95,17 +95,6 @@ func depth(text string) int {
 // Kind says what the statement is.
 func (s *Statement) Kind() Kind { return s.kind }
 
-// Partitionable reports whether the statement can run as partitioned DML.
-func (s *Statement) Partitionable() bool {
-	switch t := s.tree.(type) {
-	case *ast.Update:
-		return t.ThenReturn == nil
-	case *ast.Delete:
-		return t.ThenReturn == nil
-	}
-	return false
-}
-
 // Param is a query parameter.
 type Param struct {
 	// Type is nil only for an untyped NULL.
