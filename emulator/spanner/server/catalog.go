@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
@@ -70,13 +71,25 @@ func (c *catalog) all() []*Database {
 	return slices.Collect(maps.Values(c.databases))
 }
 
+// hasInstance returns NOT_FOUND unless there is an instance of the name.
+func (c *catalog) hasInstance(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.instances[name] == nil {
+		return missingInstance(name)
+	}
+	return nil
+}
+
 // Database is one database: its rows, its change streams, its sessions and open transactions.
 type Database struct {
 	name    string
 	created *timestamppb.Timestamp
 	clock   changes.Clock
-	store   *store.Database
-	log     *changes.Log
+	// protected is the drop protection.
+	protected atomic.Bool
+	store     *store.Database
+	log       *changes.Log
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -179,7 +192,7 @@ func (c *catalog) databaseProto(d *Database) *databasepb.Database {
 	return &databasepb.Database{
 		Name: d.name, State: databasepb.Database_READY, CreateTime: d.created,
 		VersionRetentionPeriod: fmt.Sprintf("%ds", int64(retention.Seconds())), EarliestVersionTime: micros(max(d.store.EarliestVersion(), d.created.AsTime().UnixMicro())),
-		DatabaseDialect: d.dialect(),
+		DatabaseDialect: d.dialect(), EnableDropProtection: d.protected.Load(),
 	}
 }
 

@@ -51,11 +51,8 @@ func (s *Server) RestoreDatabase(from, to string) (*Database, error) {
 	if m == nil {
 		return nil, errorf(codes.InvalidArgument, "%q is not the name of a database: want projects/P/instances/I/databases/D", to)
 	}
-	s.catalog.mu.Lock()
-	known := s.catalog.instances[m[1]] != nil
-	s.catalog.mu.Unlock()
-	if !known {
-		return nil, missingInstance(m[1])
+	if err := s.catalog.hasInstance(m[1]); err != nil {
+		return nil, err
 	}
 	d, err := s.catalog.newDatabase(to, false, src)
 	if err != nil {
