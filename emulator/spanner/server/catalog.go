@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
+	"github.com/spanledger/spanledger/emulator/spanner/sql"
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
@@ -136,9 +137,12 @@ func (c *catalog) newDatabase(name string, postgres bool, from *Database) (*Data
 	var streams []*store.ChangeStream
 	d.store, streams = from.store.Restore(so)
 	d.log = changes.New(co)
-	// The streams begin anew, and empty: records are no part of a backup.
+	// The sequences are copies, and the streams begin anew, and empty: records are no part of a backup.
 	_, err := d.store.UpdateSchema(func(s *store.Schema, at int64) (*store.Schema, error) {
-		s = s.Clone()
+		s, err := sql.Detach(s)
+		if err != nil {
+			return nil, err
+		}
 		for _, def := range streams {
 			again := *def
 			again.Created = at

@@ -24,6 +24,9 @@ func (b *builder) compileColumns(t *store.Table) error {
 			c.Uses = uses[i]
 		case c.Default != "":
 			err = b.compileDefault(t, c)
+		case c.Sequence != nil:
+			seq := c.Sequence
+			c.Compute = func(store.Row) (store.Value, error) { return intValue(seq.Next()), nil }
 		}
 		if err != nil {
 			return err
@@ -40,6 +43,29 @@ func (b *builder) compileColumns(t *store.Table) error {
 		}
 	}
 	return nil
+}
+
+// Detach returns a copy of a restored schema that shares nothing with the one it comes from: its sequences go on from where
+// they are now on their own, and its computed columns use them and its own clock.
+func Detach(s *store.Schema) (*store.Schema, error) {
+	b := &builder{Schema: s.Clone()}
+	for i, q := range b.Sequences {
+		b.Sequences[i] = q.Fork()
+	}
+	for i, old := range b.Tables {
+		t := *old
+		t.Columns, t.Checks = slices.Clone(old.Columns), slices.Clone(old.Checks)
+		for j := range t.Columns {
+			if q := t.Columns[j].Sequence; q != nil {
+				t.Columns[j].Sequence = q.Fork()
+			}
+		}
+		if err := b.compileColumns(&t); err != nil {
+			return nil, err
+		}
+		b.Tables[i] = &t
+	}
+	return b.Schema, nil
 }
 
 // rowExpr compiles an expression over a row of t, which must be pure and without sub-queries.

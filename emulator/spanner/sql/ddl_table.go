@@ -187,7 +187,7 @@ func (b *builder) identity(col *store.Column, table string, params []ast.Sequenc
 	if len(texts) > 0 {
 		col.Identity += " (" + strings.Join(texts, " ") + ")"
 	}
-	col.Compute = func(store.Row) (store.Value, error) { return intValue(q.Next()), nil }
+	col.Sequence = q
 	return nil
 }
 

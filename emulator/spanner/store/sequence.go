@@ -40,6 +40,14 @@ type Sequence struct {
 // QualifiedName is "schema.sequence", or "sequence" in the default schema.
 func (q *Sequence) QualifiedName() string { return qualified(q.Schema, q.Name) }
 
+// Fork returns a copy with a counter of its own, which goes on from this one's.
+func (q *Sequence) Fork() *Sequence {
+	out := *q
+	out.Counter = &atomic.Int64{}
+	out.Counter.Store(q.Counter.Load())
+	return &out
+}
+
 // Next gives the sequence's next value.
 func (q *Sequence) Next() int64 {
 	for {
