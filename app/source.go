@@ -157,6 +157,9 @@ func (e Endpoints) checkFilter(ctx context.Context, c PipelineConfig, isNew bool
 		}
 	}
 	err = errors.Join(errs...)
+	if err != nil && c.Reader.Role != "" {
+		err = fmt.Errorf("%w (the database role %s sees only what it has privileges on, unless it is a member of spanner_info_reader: GRANT ROLE spanner_info_reader)", err, c.Reader.Role)
+	}
 	if err != nil && !isNew {
 		log.Warn("the filter names what the database does not have", "pipeline", c.Name, "error", err)
 		return nil

@@ -25,6 +25,7 @@ var roleSchema = []string{
 	"CREATE VIEW Mine SQL SECURITY INVOKER AS SELECT Staff.Id, Staff.Pay FROM Staff",
 	"CREATE VIEW Theirs SQL SECURITY DEFINER AS SELECT Staff.Id, Staff.Pay FROM Staff",
 	"CREATE SEQUENCE Numbers OPTIONS (sequence_kind = 'bit_reversed_positive')",
+	"CREATE TABLE Numbered (Id INT64 DEFAULT (GET_NEXT_SEQUENCE_VALUE(SEQUENCE Numbers)), Text STRING(MAX)) PRIMARY KEY (Id)",
 	"CREATE CHANGE STREAM Feed FOR ALL",
 	"CREATE ROLE reader", "CREATE ROLE boss", "CREATE ROLE none",
 }
@@ -71,7 +72,7 @@ func TestRolesInQueriesAndDML(t *testing.T) {
 	w := start(t, spanner.Options{}, roleSchema...)
 	w.apply(cloudspanner.Insert("Staff", []string{"Id", "Name", "Pay"}, []any{1, "Ann", 10}))
 	if err := w.ddl("GRANT SELECT(Id, Name), UPDATE(Name), DELETE ON TABLE Staff TO ROLE reader", "GRANT INSERT(Id, Name) ON TABLE Staff TO ROLE reader",
-		"GRANT SELECT ON VIEW Mine, Theirs TO ROLE reader", "GRANT SELECT ON TABLE hr.Notes TO ROLE reader"); err != nil {
+		"GRANT INSERT ON TABLE Numbered TO ROLE reader", "GRANT SELECT ON VIEW Mine, Theirs TO ROLE reader", "GRANT SELECT ON TABLE hr.Notes TO ROLE reader"); err != nil {
 		t.Fatal(err)
 	}
 	r := w.as("reader")
@@ -116,6 +117,9 @@ func TestRolesInQueriesAndDML(t *testing.T) {
 		{"DELETE FROM Child WHERE TRUE", "on table Child."},
 		{"DELETE FROM Staff WHERE Id = 4", ""},
 		{"SELECT GET_NEXT_SEQUENCE_VALUE(SEQUENCE Numbers)", "on sequence Numbers."},
+		{"INSERT INTO Numbered (Text) VALUES ('x')", "on sequence Numbers."},
+		{"INSERT INTO Numbered (Id, Text) VALUES (1, 'x')", ""},
+		{"INSERT INTO Numbered (Id, Text) VALUES (DEFAULT, 'x')", "on sequence Numbers."},
 	} {
 		wantAccess(t, c.sql, r.write(c.sql), c.denied)
 	}
@@ -139,7 +143,9 @@ func TestRolesInQueriesAndDML(t *testing.T) {
 	}
 	_, err = r.tryQuery("SELECT Id FROM hr.Notes")
 	wantAccess(t, "what public has", err, "")
-	wantAccess(t, "a sequence", r.write("SELECT GET_NEXT_SEQUENCE_VALUE(SEQUENCE Numbers)"), "")
+	for _, sql := range []string{"SELECT GET_NEXT_SEQUENCE_VALUE(SEQUENCE Numbers)", "INSERT INTO Numbered (Text) VALUES ('x')"} {
+		wantAccess(t, sql, r.write(sql), "")
+	}
 	boss := w.as("boss")
 	_, err = boss.tryQuery("SELECT Id, Pay FROM Mine")
 	wantAccess(t, "what a role has and inherits", err, "")
@@ -270,7 +276,7 @@ func TestRoleStatements(t *testing.T) {
 	if got := ddl(); !slices.Equal(got, want) {
 		t.Errorf("the statements are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if err := w.ddl("DROP VIEW Theirs", "DROP VIEW Mine", "DROP CHANGE STREAM Feed", "DROP SEQUENCE Numbers", "DROP TABLE hr.Notes", "DROP SCHEMA hr",
+	if err := w.ddl("DROP VIEW Theirs", "DROP VIEW Mine", "DROP CHANGE STREAM Feed", "DROP TABLE Numbered", "DROP SEQUENCE Numbers", "DROP TABLE hr.Notes", "DROP SCHEMA hr",
 		"ALTER TABLE Staff DROP COLUMN Name", "DROP TABLE Child", "ALTER TABLE Staff RENAME TO Crew"); err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +324,7 @@ func TestRolesInInformationSchema(t *testing.T) {
 		{"", columns, "[[Staff Id SELECT reader] [Staff Name SELECT reader]]"},
 		{"", streams, "[[Feed SELECT boss]]"},
 		{"", routines, "[[READ_Feed EXECUTE boss]]"},
-		{"", named, "[[Child] [Mine] [Notes] [Staff] [Theirs]]"},
+		{"", named, "[[Child] [Mine] [Notes] [Numbered] [Staff] [Theirs]]"},
 		// A role sees what it has to do with; one that inherits from spanner_info_reader sees everything.
 		{"reader", roles, "[[public true] [reader false]]"},
 		{"reader", grantees, "[]"},
@@ -332,7 +338,7 @@ func TestRolesInInformationSchema(t *testing.T) {
 		{"reader", sequence, "[]"},
 		{"none", columns, "[]"},
 		{"boss", streams, "[[Feed SELECT boss]]"},
-		{"boss", named, "[[Child] [Mine] [Notes] [Staff] [Theirs]]"},
+		{"boss", named, "[[Child] [Mine] [Notes] [Numbered] [Staff] [Theirs]]"},
 		{"boss", sequence, "[[Numbers]]"},
 		{"spanner_info_reader", feeds, "[[Feed]]"},
 	} {

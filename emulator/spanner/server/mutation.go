@@ -89,7 +89,7 @@ func mutations(s *store.Schema, access *store.Access, in []*sppb.Mutation, lates
 // too, since the mutation writes it.
 func mayWrite(access *store.Access, op store.MutationOp, t *store.Table, columns []int) error {
 	if op != store.UpdateRow {
-		if err := access.Columns(store.InsertPrivilege, t, columns...); err != nil {
+		if err := access.Insert(t, columns); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ func (b *builder) compileColumns(t *store.Table) error {
 	for i := range t.Columns {
 		c := &t.Columns[i]
 		var err error
+		c.DefaultUses = nil
 		switch {
 		case c.Generated != "":
 			uses[i], err = b.compileGenerated(t, c)
@@ -145,6 +146,12 @@ func (b *builder) compileDefault(t *store.Table, c *store.Column) error {
 	if _, err := compile(time.Time{}); err != nil {
 		return invalid("Error parsing the %s: %v", what, err)
 	}
+	ast.Inspect(tree, func(n ast.Node) bool {
+		if arg, ok := n.(*ast.SequenceArg); ok {
+			c.DefaultUses = append(c.DefaultUses, sequenceName(arg))
+		}
+		return true
+	})
 	c.Compute = func(store.Row) (store.Value, error) {
 		x, err := compile(schema.Now())
 		if err != nil {
@@ -217,7 +224,7 @@ func (c *compiler) sequenceOf(f string, e *ast.CallExpr) (*store.Sequence, error
 	if !ok {
 		return nil, invalid("%s takes SEQUENCE and a name, not %s", f, e.Args[0].SQL())
 	}
-	name := strings.ReplaceAll(arg.Expr.SQL(), "`", "")
+	name := sequenceName(arg)
 	seq := c.schema().Sequence(name)
 	if seq == nil {
 		return nil, invalid("Sequence not found: %s", name)
@@ -225,16 +232,16 @@ func (c *compiler) sequenceOf(f string, e *ast.CallExpr) (*store.Sequence, error
 	return seq, nil
 }
 
+func sequenceName(arg *ast.SequenceArg) string { return strings.ReplaceAll(arg.Expr.SQL(), "`", "") }
+
 // nextSequenceValue is GET_NEXT_SEQUENCE_VALUE(SEQUENCE name).
 func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
 	seq, err := c.sequenceOf("GET_NEXT_SEQUENCE_VALUE", e)
 	if err != nil {
 		return nil, err
 	}
-	if !c.env.Access.Holds(store.SelectPrivilege, store.SequenceObject, seq.QualifiedName()) {
-		if err := c.env.Access.Object(store.UpdatePrivilege, store.SequenceObject, seq.QualifiedName()); err != nil {
-			return nil, err
-		}
+	if err := c.env.Access.NextValue(seq.QualifiedName()); err != nil {
+		return nil, err
 	}
 	if !c.env.sequences {
 		return nil, invalid("GET_NEXT_SEQUENCE_VALUE can be used only in a read-write transaction: sequence %s", seq.QualifiedName())

@@ -75,6 +75,9 @@ func (c *compiler) assigned(t *store.Table, col int, d *ast.DefaultExpr) (*expr,
 		if !column.HasDefault() {
 			return constant(column.Type, store.Value{}), nil
 		}
+		if err := c.env.Access.Default(column); err != nil {
+			return nil, err
+		}
 		return &expr{typ: column.Type, eval: func(*frame) (store.Value, error) { return column.Compute(nil) }}, nil
 	}
 	var x *expr
@@ -122,7 +125,7 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 			}
 		}
 	}
-	if err := c.env.Access.Columns(store.InsertPrivilege, t, cols...); err != nil {
+	if err := c.env.Access.Insert(t, cols); err != nil {
 		return nil, err
 	}
 	if e.InsertOrType == ast.InsertOrTypeUpdate {

@@ -10,9 +10,8 @@ import (
 // Access is what a session with a database role may do. A nil *Access may do everything, as a session without one.
 type Access struct {
 	role string
-	// direct are the role and those that it inherits from, public the role of that name.
-	direct []*Role
-	public *Role
+	// direct are the role and those that it inherits from; all has public as well.
+	direct, all []*Role
 }
 
 // Access returns what a role may do, or nil for the name "". A role that does not exist is PERMISSION_DENIED.
@@ -24,7 +23,8 @@ func (s *Schema) Access(role string) (*Access, error) {
 	if r == nil {
 		return nil, Errorf(codes.PermissionDenied, "Role not found: %s.", role)
 	}
-	return &Access{role: r.Name, direct: s.Inherited(r), public: s.Role(PublicRole)}, nil
+	direct := s.Inherited(r)
+	return &Access{role: r.Name, direct: direct, all: append(slices.Clip(direct), s.Role(PublicRole))}, nil
 }
 
 // Member reports whether the role is, or inherits from, the role of a name; orPublic counts public in.
@@ -38,7 +38,7 @@ func (a *Access) Everything() bool { return a.Member(InfoReaderRole, false) }
 
 // any reports whether some grant of the role's satisfies ok.
 func (a *Access) any(ok func(*Grant) bool) bool {
-	for _, r := range append(slices.Clip(a.direct), a.public) {
+	for _, r := range a.all {
 		for i := range r.Grants {
 			if ok(&r.Grants[i]) {
 				return true
@@ -92,6 +92,44 @@ func (a *Access) Object(p Privilege, on ObjectKind, name string) error {
 	}
 	if !a.Holds(p, on, name) {
 		return a.denied(on, name)
+	}
+	return nil
+}
+
+// NextValue returns PERMISSION_DENIED unless the role may take values from a sequence, which UPDATE and SELECT both allow.
+func (a *Access) NextValue(sequence string) error {
+	if a.Object(SelectPrivilege, SequenceObject, sequence) == nil {
+		return nil
+	}
+	return a.Object(UpdatePrivilege, SequenceObject, sequence)
+}
+
+// Insert returns PERMISSION_DENIED unless the role may insert rows with some columns, and use the sequences behind the
+// defaults of the others.
+func (a *Access) Insert(t *Table, columns []int) error {
+	if a == nil {
+		return nil
+	}
+	if err := a.Columns(InsertPrivilege, t, columns...); err != nil {
+		return err
+	}
+	for i := range t.Columns {
+		if slices.Contains(columns, i) {
+			continue
+		}
+		if err := a.Default(&t.Columns[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Default returns PERMISSION_DENIED unless the role may use the sequences behind a column's default.
+func (a *Access) Default(c *Column) error {
+	for _, q := range c.DefaultUses {
+		if err := a.NextValue(q); err != nil {
+			return err
+		}
 	}
 	return nil
 }

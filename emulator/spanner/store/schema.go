@@ -25,8 +25,10 @@ type Column struct {
 	// column has Compute as one with a default does, and Sequence is what its values come from.
 	Identity string
 	Sequence *Sequence
-	// Default holds the expression's text of a column default, else "".
-	Default string
+	// Default holds the expression's text of a column default, else "", and DefaultUses the qualified names of the sequences
+	// in it.
+	Default     string
+	DefaultUses []string
 	// Compute evaluates Generated over a row (whose other columns are set) or Default (over nil). It is pure but for the
 	// clock and random numbers, and nil where the column has neither.
 	Compute func(Row) (Value, error)
