@@ -266,6 +266,9 @@ func (b *builder) createIndex(t *ast.CreateIndex) error {
 	if x.Key, err = keyParts(tab, t.Keys, "key of index "+full, codes.FailedPrecondition); err != nil {
 		return err
 	}
+	if len(x.Key) == 0 {
+		return invalid("index %s has no key columns", full)
+	}
 	if t.Storing != nil {
 		for _, c := range t.Storing.Columns {
 			i, err := storable(tab, x, c.Name)
