@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,10 @@ func (e Endpoints) checkStream(ctx context.Context, c PipelineConfig) error {
 			return nil
 		}
 	}
+	if role := c.Reader.Role; role != "" { // it sees only the streams that it may read
+		return fmt.Errorf("database %s has no change stream %s that the database role %s may read, who may read %s: correct the name, or grant the role SELECT "+
+			"on the change stream and EXECUTE on its read function (%w)", c.Database, c.Stream, role, cmp.Or(strings.Join(have, ", "), "none"), errNoStream)
+	}
 	if len(have) == 0 {
 		return fmt.Errorf("database %s has no change stream %s, nor any other: 'spanledger init' or CREATE CHANGE STREAM makes one (%w)", c.Database, c.Stream, errNoStream)
 	}
@@ -152,6 +157,9 @@ func (e Endpoints) checkFilter(ctx context.Context, c PipelineConfig, isNew bool
 		}
 	}
 	err = errors.Join(errs...)
+	if err != nil && c.Reader.Role != "" {
+		err = fmt.Errorf("%w (the database role %s sees only what it has privileges on, unless it is a member of spanner_info_reader: GRANT ROLE spanner_info_reader)", err, c.Reader.Role)
+	}
 	if err != nil && !isNew {
 		log.Warn("the filter names what the database does not have", "pipeline", c.Name, "error", err)
 		return nil

@@ -1,6 +1,7 @@
 package changestream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,10 +74,15 @@ func (r *Reader) describe(ctx context.Context) error {
 		}
 	}
 	if r.stream == "" {
+		slices.Sort(names)
 		have := "it has none; make one with CREATE CHANGE STREAM"
 		if len(names) > 0 {
-			slices.Sort(names)
 			have = "it has " + strings.Join(names, ", ")
+		}
+		if role := r.opts.DatabaseRole; role != "" { // it sees only the streams that it may read
+			have = "it may read " + cmp.Or(strings.Join(names, ", "), "none")
+			return fmt.Errorf("changestream: database %s has no change stream %s that the database role %s may read: correct the name, or grant the role "+
+				"SELECT on the change stream and EXECUTE on its read function; %s", r.opts.Database, r.opts.Stream, role, have)
 		}
 		return fmt.Errorf("changestream: database %s has no change stream %s: %s", r.opts.Database, r.opts.Stream, have)
 	}
@@ -144,6 +150,12 @@ func (r *Reader) rows(ctx context.Context, sql string) ([][]string, error) {
 			advice = " (check the database's name)"
 		case codes.PermissionDenied, codes.Unauthenticated:
 			advice = " (the account needs spanner.databases.select and spanner.sessions.create)"
+			if role := r.opts.DatabaseRole; role != "" {
+				advice = " (the account needs the use of the database role " + role + ")"
+				if roleMissing(err) {
+					advice = " (" + noRole(role) + ")"
+				}
+			}
 		}
 		if errors.Is(err, errClosed) {
 			return nil, err

@@ -2,6 +2,10 @@ package changestream
 
 import (
 	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/spanledger/spanledger/change"
 )
@@ -105,6 +109,16 @@ func (e *DecodeError) Error() string {
 // Unwrap answers the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
+// roleMissing reports whether Spanner's error is that the database has no such role. The text chooses between two pieces of
+// advice only.
+func roleMissing(err error) bool {
+	return status.Code(err) == codes.PermissionDenied && strings.Contains(status.Convert(err).Message(), "Role not found")
+}
+
+func noRole(role string) string {
+	return fmt.Sprintf("the database has no role %s: correct the name, or make it with CREATE ROLE", role)
+}
+
 // DeniedError says that the account, or its database role, may not read the change stream. It will not pass by waiting.
 type DeniedError struct {
 	// What was asked, Role the database role it was asked with, "" for none.
@@ -114,7 +128,10 @@ type DeniedError struct {
 
 func (e *DeniedError) Error() string {
 	advice := "grant it spanner.databases.select on the database (roles/spanner.databaseReader)"
-	if e.Role != "" {
+	switch {
+	case e.Role != "" && roleMissing(e.Err):
+		advice = noRole(e.Role)
+	case e.Role != "":
 		advice = fmt.Sprintf("grant the database role %s SELECT on the change stream and EXECUTE on its read function, and the account the use of that role", e.Role)
 	}
 	return fmt.Sprintf("changestream: the account may not read %s: %s: %v", e.What, advice, e.Err)

@@ -50,7 +50,8 @@ type Options struct {
 	// to Spanner. It must not be changed afterwards.
 	DirectedReads *sppb.DirectedReadOptions
 	// DatabaseRole is the fine-grained access role of the session; "" for none. It needs SELECT on the change stream and
-	// EXECUTE on its read function.
+	// EXECUTE on its read function. Of the database's schema it sees the tables that it has privileges on; membership in
+	// spanner_info_reader shows it all.
 	DatabaseRole string
 	// SilentHeartbeats is after how many heartbeats without a row a query counts as dead and is asked again: 10 by default,
 	// at least 2. Time in which the reader itself did not listen, because its caller or the Budget held it up, is no silence.

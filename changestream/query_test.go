@@ -3,6 +3,7 @@ package changestream
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -90,9 +91,12 @@ func readSome(t *testing.T, r *Reader) {
 	}
 }
 
+// roleDDL makes the schema with a role that may read the stream.
+var roleDDL = append(slices.Clip(testDDL), "CREATE ROLE reader", "GRANT SELECT ON CHANGE STREAM Everything TO ROLE reader", "GRANT EXECUTE ON TABLE FUNCTION READ_Everything TO ROLE reader")
+
 func TestQueryOnTheWire(t *testing.T) {
 	var seen recorder
-	w := startEmbedded(t, embedded.Options{GRPC: seen.options()}, testDDL...)
+	w := startEmbedded(t, embedded.Options{GRPC: seen.options()}, roleDDL...)
 	directed := &sppb.DirectedReadOptions{Replicas: &sppb.DirectedReadOptions_IncludeReplicas_{IncludeReplicas: &sppb.DirectedReadOptions_IncludeReplicas{
 		ReplicaSelections:    []*sppb.DirectedReadOptions_ReplicaSelection{{Location: "us-east1", Type: sppb.DirectedReadOptions_ReplicaSelection_READ_ONLY}},
 		AutoFailoverDisabled: true,
@@ -135,7 +139,7 @@ func TestQueryOnTheWire(t *testing.T) {
 func TestQueryReplacesLostSession(t *testing.T) {
 	lost := status.Error(codes.NotFound, "Session not found: projects/p/instances/i/databases/d/sessions/s")
 	seen := recorder{fail: []error{lost, lost}} // of the initial query and again
-	w := startEmbedded(t, embedded.Options{GRPC: seen.options()}, testDDL...)
+	w := startEmbedded(t, embedded.Options{GRPC: seen.options()}, roleDDL...)
 	readSome(t, w.open(Options{Stream: "Everything", DatabaseRole: "reader"}))
 	seen.mu.Lock()
 	defer seen.mu.Unlock()

@@ -15,6 +15,14 @@
 // Placements (CREATE PLACEMENT, PLACEMENT KEY) decide only which read function of a stream with per_placement_tvf shows a row, each
 // with partitions of its own; a change that gives a row another placement shows in the new one.
 //
+// # Database roles
+//
+// Nobody is authenticated, so a session may do everything, unless it was created with a database role (DatabaseRole in the
+// client's configuration): then it may do what that role, the roles it is a member of and public were granted. Grants are
+// on tables, columns, views, change streams, read functions, sequences and named schemas. A change-stream query needs SELECT
+// on the stream and EXECUTE on its function. Revoking takes effect with the next request; queries that run go on. These
+// things are the product's as far as its pages tell; that grants go with what is dropped is our own.
+//
 // # Faults
 //
 // [Options].Faults, and at any time [Server.Faults], make calls fail as production does: see package fault.
@@ -67,5 +75,5 @@
 //
 // CLIENT_TESTS.md beside this file lists the official client's integration tests, what becomes of each here, and why.
 //
-// Nothing is persisted and nothing is authenticated: bind it to loopback.
+// Nothing is persisted and nobody is authenticated: bind it to loopback.
 package spanner

@@ -32,7 +32,8 @@ var writeJudged = flag.Bool("judge.write", false, "write the results of Google's
 //
 // The statements of a file run in order in a database of its own. A line "// …" is a comment. Statements that begin with
 // CREATE, ALTER or DROP are schema changes, those about the proto bundle with the descriptors of testdata/shop.textpb; others
-// run in a read-write transaction if they write.
+// run in a read-write transaction if they write. PARTITION before a query reads it in partitions, PDML before a statement runs
+// it as partitioned DML.
 type judged struct {
 	sql, want, official, why string
 	line                     int
@@ -133,6 +134,14 @@ func (b *bench) run(sql string) string {
 			}
 			return err
 		})
+	case "PARTITION": // and a query, which is partitioned, and its partitions read
+		var n int
+		n, err = b.partitioned(sql[len(word):])
+		out = fmt.Sprintf("%d rows", n)
+	case "PDML": // and a statement, which runs as partitioned DML
+		var n int64
+		n, err = b.client.PartitionedUpdate(b.ctx, cloudspanner.NewStatement(sql[len(word):]))
+		out = fmt.Sprintf("%d rows", n)
 	case "DDL":
 		var r *databasepb.GetDatabaseDdlResponse
 		if r, err = b.admin.GetDatabaseDdl(b.ctx, &databasepb.GetDatabaseDdlRequest{Database: b.name}); err == nil {
@@ -149,6 +158,25 @@ func (b *bench) run(sql string) string {
 		return "ERROR " + status.Code(err).String()
 	}
 	return out
+}
+
+// partitioned counts the rows of a query's partitions.
+func (b *bench) partitioned(sql string) (rows int, err error) {
+	tx, err := b.client.BatchReadOnlyTransaction(b.ctx, cloudspanner.StrongRead())
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Close()
+	parts, err := tx.PartitionQuery(b.ctx, cloudspanner.NewStatement(sql), cloudspanner.PartitionOptions{})
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range parts {
+		if err := tx.Execute(b.ctx, p).Do(func(*cloudspanner.Row) error { rows++; return nil }); err != nil {
+			return 0, err
+		}
+	}
+	return rows, nil
 }
 
 // shown writes a result in one line: the columns with their types, and the rows.

@@ -72,14 +72,10 @@ func (a *databaseService) CreateDatabase(_ context.Context, r *databasepb.Create
 		return nil, errorf(codes.Unimplemented, "the embedded Spanner does not support the dialect %v", r.GetDatabaseDialect())
 	}
 	c := &a.s.catalog
-	c.mu.Lock()
-	_, known := c.instances[r.GetParent()]
-	_, dup := c.databases[name]
-	c.mu.Unlock()
-	if !known {
-		return nil, missingInstance(r.GetParent())
+	if err := c.hasInstance(r.GetParent()); err != nil {
+		return nil, err
 	}
-	if dup {
+	if c.database(name) != nil {
 		return nil, errorf(codes.AlreadyExists, "Database already exists: %s", name)
 	}
 	d, err := c.newDatabase(name, postgres, nil)
@@ -187,11 +183,20 @@ func (a *databaseService) GetDatabaseDdl(_ context.Context, r *databasepb.GetDat
 }
 
 func (a *databaseService) DropDatabase(_ context.Context, r *databasepb.DropDatabaseRequest) (*emptypb.Empty, error) {
+	if !databaseName.MatchString(r.GetDatabase()) {
+		return nil, errorf(codes.InvalidArgument, "%q is not a database name", r.GetDatabase())
+	}
 	c := &a.s.catalog
 	c.mu.Lock()
 	d := c.databases[r.GetDatabase()]
-	delete(c.databases, r.GetDatabase())
+	protected := d != nil && d.protected.Load()
+	if !protected {
+		delete(c.databases, r.GetDatabase())
+	}
 	c.mu.Unlock()
+	if protected {
+		return nil, errorf(codes.FailedPrecondition, "Cannot drop database %s because the `enable_drop_protection` setting is currently enabled for it. Please disable the setting and try again.", d.name)
+	}
 	if d != nil {
 		d.log.Close()
 	}
@@ -200,11 +205,8 @@ func (a *databaseService) DropDatabase(_ context.Context, r *databasepb.DropData
 
 // ListBackups lists none: clean-up code asks before it deletes an instance. Backups cannot be made here.
 func (a *databaseService) ListBackups(_ context.Context, r *databasepb.ListBackupsRequest) (*databasepb.ListBackupsResponse, error) {
-	c := &a.s.catalog
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.instances[r.GetParent()]; !ok {
-		return nil, missingInstance(r.GetParent())
+	if err := a.s.catalog.hasInstance(r.GetParent()); err != nil {
+		return nil, err
 	}
 	return &databasepb.ListBackupsResponse{}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	instancepb "cloud.google.com/go/spanner/admin/instance/apiv1/instancepb"
@@ -33,22 +34,23 @@ func (a *instanceService) ListInstanceConfigs(_ context.Context, r *instancepb.L
 	if !projectName.MatchString(r.GetParent()) {
 		return nil, errorf(codes.InvalidArgument, "invalid project name %q", r.GetParent())
 	}
-	return &instancepb.ListInstanceConfigsResponse{InstanceConfigs: []*instancepb.InstanceConfig{configOf(r.GetParent())}}, nil
+	names, _, err := page([]string{r.GetParent() + emulatorConfig}, r.GetPageSize(), r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	out := &instancepb.ListInstanceConfigsResponse{}
+	for range names {
+		out.InstanceConfigs = append(out.InstanceConfigs, configOf(r.GetParent()))
+	}
+	return out, nil
 }
 
 func (a *instanceService) GetInstanceConfig(_ context.Context, r *instancepb.GetInstanceConfigRequest) (*instancepb.InstanceConfig, error) {
-	project, ok := cutSuffix(r.GetName(), emulatorConfig)
+	project, ok := strings.CutSuffix(r.GetName(), emulatorConfig)
 	if !ok || !projectName.MatchString(project) {
 		return nil, errorf(codes.NotFound, "Instance Config not found: %s", r.GetName())
 	}
 	return configOf(project), nil
-}
-
-func cutSuffix(s, suffix string) (string, bool) {
-	if len(s) < len(suffix) || s[len(s)-len(suffix):] != suffix {
-		return s, false
-	}
-	return s[:len(s)-len(suffix)], true
 }
 
 func (a *instanceService) CreateInstance(_ context.Context, r *instancepb.CreateInstanceRequest) (*longrunningpb.Operation, error) {
@@ -59,6 +61,9 @@ func (a *instanceService) CreateInstance(_ context.Context, r *instancepb.Create
 	in := &instancepb.Instance{}
 	if r.GetInstance() != nil {
 		in = proto.Clone(r.GetInstance()).(*instancepb.Instance)
+	}
+	if err := sized(in); err != nil {
+		return nil, err
 	}
 	in.Name, in.State = name, instancepb.Instance_READY
 	in.CreateTime = timestamppb.New(a.s.catalog.clock.Now())
@@ -135,8 +140,17 @@ func (a *instanceService) ListInstances(_ context.Context, r *instancepb.ListIns
 }
 
 func (a *instanceService) DeleteInstance(_ context.Context, r *instancepb.DeleteInstanceRequest) (*emptypb.Empty, error) {
+	if !instanceName.MatchString(r.GetName()) { // a project's name would take all its databases
+		return nil, errorf(codes.InvalidArgument, "%q is not an instance name", r.GetName())
+	}
 	c := &a.s.catalog
 	c.mu.Lock()
+	for _, n := range childrenOf(c.databases, r.GetName()) {
+		if c.databases[n].protected.Load() {
+			c.mu.Unlock()
+			return nil, errorf(codes.FailedPrecondition, "Cannot delete instance %s because it contains databases with drop protection enabled. Please disable drop protection for all databases in the instance before deleting it.", r.GetName())
+		}
+	}
 	var dropped []*Database
 	for _, n := range childrenOf(c.databases, r.GetName()) {
 		dropped = append(dropped, c.databases[n])

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	databasepb "cloud.google.com/go/spanner/admin/database/apiv1/databasepb"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
+	"github.com/spanledger/spanledger/emulator/spanner/sql"
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
@@ -70,19 +72,33 @@ func (c *catalog) all() []*Database {
 	return slices.Collect(maps.Values(c.databases))
 }
 
+// hasInstance returns NOT_FOUND unless there is an instance of the name.
+func (c *catalog) hasInstance(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.instances[name] == nil {
+		return missingInstance(name)
+	}
+	return nil
+}
+
 // Database is one database: its rows, its change streams, its sessions and open transactions.
 type Database struct {
 	name    string
 	created *timestamppb.Timestamp
 	clock   changes.Clock
-	store   *store.Database
-	log     *changes.Log
+	// protected is the drop protection.
+	protected atomic.Bool
+	store     *store.Database
+	log       *changes.Log
 
 	mu       sync.Mutex
 	sessions map[string]*session
 	txns     map[string]*transaction
 	outcomes outcomes
 	nextID   int64
+
+	partitioned partitionedTxns // under mu
 }
 
 // Store is the database's storage.
@@ -121,9 +137,12 @@ func (c *catalog) newDatabase(name string, postgres bool, from *Database) (*Data
 	var streams []*store.ChangeStream
 	d.store, streams = from.store.Restore(so)
 	d.log = changes.New(co)
-	// The streams begin anew, and empty: records are no part of a backup.
+	// The sequences are copies, and the streams begin anew, and empty: records are no part of a backup.
 	_, err := d.store.UpdateSchema(func(s *store.Schema, at int64) (*store.Schema, error) {
-		s = s.Clone()
+		s, err := sql.Detach(s)
+		if err != nil {
+			return nil, err
+		}
 		for _, def := range streams {
 			again := *def
 			again.Created = at
@@ -177,7 +196,7 @@ func (c *catalog) databaseProto(d *Database) *databasepb.Database {
 	return &databasepb.Database{
 		Name: d.name, State: databasepb.Database_READY, CreateTime: d.created,
 		VersionRetentionPeriod: fmt.Sprintf("%ds", int64(retention.Seconds())), EarliestVersionTime: micros(max(d.store.EarliestVersion(), d.created.AsTime().UnixMicro())),
-		DatabaseDialect: d.dialect(),
+		DatabaseDialect: d.dialect(), EnableDropProtection: d.protected.Load(),
 	}
 }
 

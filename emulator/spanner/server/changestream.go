@@ -13,6 +13,7 @@ import (
 
 	"github.com/spanledger/spanledger/emulator/spanner/changes"
 	"github.com/spanledger/spanledger/emulator/spanner/sql"
+	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 )
 
 // changeStream answers one call of a read function: one message for each record, each with a resume token of its own.
-func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.ExecuteSqlRequest, st *sql.Statement, stream sppb.Spanner_ExecuteStreamingSqlServer) error {
+func (a *dataService) changeStream(ctx context.Context, ses *session, access *store.Access, r *sppb.ExecuteSqlRequest, st *sql.Statement, stream sppb.Spanner_ExecuteStreamingSqlServer) error {
 	if r.GetQueryMode() == sppb.ExecuteSqlRequest_PLAN {
 		return errorf(codes.Unimplemented, "the embedded Spanner does not support the query mode PLAN for change-stream queries")
 	}
@@ -36,7 +37,7 @@ func (a *dataService) changeStream(ctx context.Context, ses *session, r *sppb.Ex
 	if err != nil {
 		return err
 	}
-	q, err := st.ChangeStreamQuery(d.store.Schema(), ps)
+	q, err := st.ChangeStreamQuery(d.store.Schema(), access, ps)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const maxCommitDelay = 500 * time.Millisecond
 
 // Commit ends a read-write transaction, or makes and ends one for its mutations.
 func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
-	ses, err := a.s.using(r.GetSession())
+	ses, access, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 		if err := checkReadWrite(o); err != nil {
 			return nil, err
 		}
-		res, err := d.commit(ctx, d.store.Begin(), r.GetMutations(), r.GetRequestOptions().GetTransactionTag(), o.GetExcludeTxnFromChangeStreams())
+		res, err := d.commit(ctx, d.store.Begin(), r.GetMutations(), access, r.GetRequestOptions().GetTransactionTag(), o.GetExcludeTxnFromChangeStreams())
 		if err != nil {
 			return nil, wire(err)
 		}
@@ -43,7 +43,7 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 	case *sppb.CommitRequest_TransactionId:
 		id := string(x.TransactionId)
 		if strings.HasPrefix(id, readOnlyPrefix) || strings.HasPrefix(id, partitionedPrefix) {
-			return nil, errorf(codes.FailedPrecondition, "Cannot commit or rollback a read-only or partitioned-dml transaction.")
+			return nil, errReadOnlyEnd
 		}
 		t, ended, err := d.find(r.GetSession(), x.TransactionId)
 		if err != nil {
@@ -53,13 +53,13 @@ func (a *dataService) Commit(ctx context.Context, r *sppb.CommitRequest) (*sppb.
 			return ended.answer(r)
 		}
 		defer d.release(t)
-		return d.commitOpen(ctx, t, r)
+		return d.commitOpen(ctx, t, access, r)
 	}
 	return nil, errorf(codes.InvalidArgument, "the commit names no transaction")
 }
 
 // commitOpen commits an open transaction and remembers the outcome for a client that lost the answer.
-func (d *Database) commitOpen(ctx context.Context, t *transaction, r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
+func (d *Database) commitOpen(ctx context.Context, t *transaction, access *store.Access, r *sppb.CommitRequest) (*sppb.CommitResponse, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended != nil {
@@ -69,7 +69,7 @@ func (d *Database) commitOpen(ctx context.Context, t *transaction, r *sppb.Commi
 		return again, err
 	}
 	t.setTag(r.GetRequestOptions().GetTransactionTag())
-	res, err := d.commit(ctx, t.txn, slices.Concat(t.parked, r.GetMutations()), t.tag, t.excluded)
+	res, err := d.commit(ctx, t.txn, slices.Concat(t.parked, r.GetMutations()), access, t.tag, t.excluded)
 	o := &outcome{result: res, err: wire(err)}
 	if status.Code(err) == codes.Canceled {
 		// Should the client be there again and ask, it has the whole transaction to try again.
@@ -81,11 +81,11 @@ func (d *Database) commitOpen(ctx context.Context, t *transaction, r *sppb.Commi
 
 // commit translates mutations under the newest schema and commits them. Should the schema change meanwhile, a
 // transaction that has read nothing starts anew: its client has nothing to redo.
-func (d *Database) commit(ctx context.Context, t *store.Txn, ms []*sppb.Mutation, tag string, excluded bool) (store.CommitResult, error) {
+func (d *Database) commit(ctx context.Context, t *store.Txn, ms []*sppb.Mutation, access *store.Access, tag string, excluded bool) (store.CommitResult, error) {
 	for {
 		req := store.CommitRequest{Tag: tag, Excluded: excluded, Schema: d.store.Schema(), Cancel: ctx.Done()}
 		var err error
-		if req.Mutations, err = mutations(req.Schema, ms, d.store.Latest()); err != nil {
+		if req.Mutations, err = mutations(req.Schema, access, ms, d.store.Latest()); err != nil {
 			t.Rollback()
 			return store.CommitResult{}, err
 		}
@@ -107,7 +107,7 @@ func commitResponse(res store.CommitResult, stats bool) *sppb.CommitResponse {
 
 // BatchWrite commits each group of mutations on its own.
 func (a *dataService) BatchWrite(r *sppb.BatchWriteRequest, stream sppb.Spanner_BatchWriteServer) error {
-	ses, err := a.s.using(r.GetSession())
+	ses, access, err := a.s.using(r.GetSession())
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *dataService) BatchWrite(r *sppb.BatchWriteRequest, stream sppb.Spanner_
 			return wire(err)
 		}
 		out := &sppb.BatchWriteResponse{Indexes: []int32{int32(i)}}
-		res, err := d.commit(stream.Context(), d.store.Begin(), g.GetMutations(), r.GetRequestOptions().GetTransactionTag(), r.GetExcludeTxnFromChangeStreams())
+		res, err := d.commit(stream.Context(), d.store.Begin(), g.GetMutations(), access, r.GetRequestOptions().GetTransactionTag(), r.GetExcludeTxnFromChangeStreams())
 		out.Status = status.Convert(wire(err)).Proto()
 		if err == nil {
 			out.CommitTimestamp = micros(res.Timestamp)

@@ -15,7 +15,7 @@ import (
 
 // streamDML answers a DML statement as a stream, whose rows, those of THEN RETURN, can be resumed like a query's: the
 // statement itself is known by its seqno and does not run again.
-func (a *dataService) streamDML(ctx context.Context, ses *session, r *sppb.ExecuteSqlRequest, st *sql.Statement, send func(*sppb.PartialResultSet) error) error {
+func (a *dataService) streamDML(ctx context.Context, ses *session, access *store.Access, r *sppb.ExecuteSqlRequest, st *sql.Statement, send func(*sppb.PartialResultSet) error) error {
 	digest := queryDigest(r)
 	pos := newPosition(digest)
 	if len(r.GetResumeToken()) > 0 {
@@ -24,7 +24,7 @@ func (a *dataService) streamDML(ctx context.Context, ses *session, r *sppb.Execu
 			return err
 		}
 	}
-	res, err := a.dml(ctx, ses, r, st)
+	res, err := a.dml(ctx, ses, access, r, st)
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,13 @@ func (a *dataService) streamDML(ctx context.Context, ses *session, r *sppb.Execu
 }
 
 // dml runs one DML statement of a read-write or partitioned transaction.
-func (a *dataService) dml(ctx context.Context, ses *session, r *sppb.ExecuteSqlRequest, st *sql.Statement) (*sppb.ResultSet, error) {
+func (a *dataService) dml(ctx context.Context, ses *session, access *store.Access, r *sppb.ExecuteSqlRequest, st *sql.Statement) (*sppb.ResultSet, error) {
 	src, err := ses.resolve(ctx, r.GetTransaction(), r.GetRequestOptions().GetTransactionTag())
 	if err != nil {
 		return nil, err
 	}
 	defer src.release(ses.db)
+	src.access = access
 	out, err := src.dml(ctx, ses.db, r, st)
 	if err != nil {
 		src.fail(ses.db)
@@ -63,17 +64,24 @@ func (s *source) dml(ctx context.Context, d *Database, r *sppb.ExecuteSqlRequest
 	if err != nil {
 		return nil, err
 	}
-	if s.partitioned {
-		return d.partitionedDML(ctx, st, ps, s.excluded)
-	}
-	if s.txn == nil {
-		return nil, errorf(codes.InvalidArgument, "DML statements can only be executed in a read-write or partitioned transaction")
+	if t := s.partitioned; t != nil {
+		return t.once(r.GetSeqno(), queryDigest(r), func() (*sppb.ResultSet, error) {
+			out, err := d.partitionedDML(ctx, st, ps, s.access, t.excluded)
+			if err != nil {
+				return nil, wire(err)
+			}
+			out.Metadata.Transaction = s.meta
+			return out, nil
+		})
 	}
 	t := s.txn
+	if t == nil {
+		return nil, errorf(codes.InvalidArgument, "DML statements can only be executed in a read-write or partitioned transaction")
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	answer, err := t.once(r.GetSeqno(), queryDigest(r), func() (proto.Message, error) {
-		out, err := d.runDML(ctx, t, st, ps)
+		out, err := d.runDML(ctx, t, st, ps, s.access)
 		if err != nil {
 			return nil, wire(err)
 		}
@@ -97,8 +105,8 @@ func asked[M proto.Message](answer proto.Message) (M, error) {
 }
 
 // runDML runs a statement in an open transaction whose mu the caller holds.
-func (d *Database) runDML(ctx context.Context, t *transaction, st *sql.Statement, ps map[string]sql.Param) (*sppb.ResultSet, error) {
-	res, err := st.Execute(ctx, t.txn, sql.Env{Reader: t.txn, Params: ps, Now: d.clock.Now()})
+func (d *Database) runDML(ctx context.Context, t *transaction, st *sql.Statement, ps map[string]sql.Param, access *store.Access) (*sppb.ResultSet, error) {
+	res, err := st.Execute(ctx, t.txn, sql.Env{Reader: t.txn, Params: ps, Now: d.clock.Now(), Access: access})
 	if err != nil {
 		return nil, err
 	}
@@ -114,13 +122,13 @@ func (d *Database) runDML(ctx context.Context, t *transaction, st *sql.Statement
 
 // partitionedDML runs a statement in a transaction of its own, with nothing else committing meanwhile: Spanner does it
 // piece by piece under locks, and a busy table must not keep it from ending.
-func (d *Database) partitionedDML(ctx context.Context, st *sql.Statement, ps map[string]sql.Param, excluded bool) (*sppb.ResultSet, error) {
-	if !st.Partitionable() {
-		return nil, errorf(codes.InvalidArgument, "only UPDATE and DELETE statements without THEN RETURN can run as partitioned DML")
+func (d *Database) partitionedDML(ctx context.Context, st *sql.Statement, ps map[string]sql.Param, access *store.Access, excluded bool) (*sppb.ResultSet, error) {
+	if err := st.Partitionable(d.store.Schema()); err != nil {
+		return nil, err
 	}
 	var rows int64
 	_, err := d.store.Alone(store.TxnOptions{NoLimits: true}, func(t *store.Txn) (store.CommitRequest, error) {
-		res, err := st.Execute(ctx, t, sql.Env{Reader: t, Params: ps, Now: d.clock.Now()})
+		res, err := st.Execute(ctx, t, sql.Env{Reader: t, Params: ps, Now: d.clock.Now(), Access: access})
 		if err == nil {
 			rows = res.RowCount
 		}
@@ -137,7 +145,7 @@ func (d *Database) partitionedDML(ctx context.Context, st *sql.Statement, ps map
 
 // ExecuteBatchDml runs DML statements in order up to the first that fails.
 func (a *dataService) ExecuteBatchDml(ctx context.Context, r *sppb.ExecuteBatchDmlRequest) (*sppb.ExecuteBatchDmlResponse, error) {
-	ses, err := a.s.using(r.GetSession())
+	ses, access, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +160,7 @@ func (a *dataService) ExecuteBatchDml(ctx context.Context, r *sppb.ExecuteBatchD
 	if src.txn == nil {
 		return nil, errorf(codes.InvalidArgument, "DML statements can only be executed in a read-write transaction")
 	}
+	src.access = access
 	t := src.txn
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -169,7 +178,7 @@ func (a *dataService) ExecuteBatchDml(ctx context.Context, r *sppb.ExecuteBatchD
 func (s *source) batch(ctx context.Context, d *Database, r *sppb.ExecuteBatchDmlRequest) (*sppb.ExecuteBatchDmlResponse, error) {
 	out := &sppb.ExecuteBatchDmlResponse{Status: status.New(codes.OK, "").Proto()}
 	for _, one := range r.GetStatements() {
-		res, err := d.batchStatement(ctx, s.txn, one)
+		res, err := d.batchStatement(ctx, s.txn, one, s.access)
 		if err != nil {
 			st := status.Convert(wire(err))
 			if st.Code() == codes.Aborted || len(out.ResultSets) == 0 && s.fresh {
@@ -189,7 +198,7 @@ func (s *source) batch(ctx context.Context, d *Database, r *sppb.ExecuteBatchDml
 	return out, nil
 }
 
-func (d *Database) batchStatement(ctx context.Context, t *transaction, s *sppb.ExecuteBatchDmlRequest_Statement) (*sppb.ResultSet, error) {
+func (d *Database) batchStatement(ctx context.Context, t *transaction, s *sppb.ExecuteBatchDmlRequest_Statement, access *store.Access) (*sppb.ResultSet, error) {
 	st, err := sql.ParseIn(d.store.Schema(), s.GetSql())
 	if err != nil {
 		return nil, err
@@ -201,5 +210,5 @@ func (d *Database) batchStatement(ctx context.Context, t *transaction, s *sppb.E
 	if err != nil {
 		return nil, err
 	}
-	return d.runDML(ctx, t, st, ps)
+	return d.runDML(ctx, t, st, ps, access)
 }

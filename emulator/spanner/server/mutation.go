@@ -11,8 +11,9 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
-// mutations translates a commit's mutations under one schema version. latest is what commit timestamps may be at most.
-func mutations(s *store.Schema, in []*sppb.Mutation, latest int64) ([]store.Mutation, error) {
+// mutations translates a commit's mutations under one schema version. What access does not allow is PERMISSION_DENIED. latest
+// is what commit timestamps may be at most.
+func mutations(s *store.Schema, access *store.Access, in []*sppb.Mutation, latest int64) ([]store.Mutation, error) {
 	out := make([]store.Mutation, 0, len(in))
 	for i, m := range in {
 		var op store.MutationOp
@@ -29,6 +30,9 @@ func mutations(s *store.Schema, in []*sppb.Mutation, latest int64) ([]store.Muta
 		case *sppb.Mutation_Delete_:
 			t, err := tableNamed(s, x.Delete.GetTable())
 			if err != nil {
+				return nil, err
+			}
+			if err := access.Some(store.DeletePrivilege, t); err != nil {
 				return nil, err
 			}
 			sm := store.Mutation{Op: store.DeleteRows, Table: t}
@@ -59,6 +63,9 @@ func mutations(s *store.Schema, in []*sppb.Mutation, latest int64) ([]store.Muta
 		if sm.Columns, err = columnsNamed(t, w.GetColumns()); err != nil {
 			return nil, err
 		}
+		if err := mayWrite(access, op, t, sm.Columns); err != nil {
+			return nil, err
+		}
 		for _, list := range w.GetValues() {
 			values := list.GetValues()
 			if len(values) != len(sm.Columns) {
@@ -76,6 +83,23 @@ func mutations(s *store.Schema, in []*sppb.Mutation, latest int64) ([]store.Muta
 		out = append(out, sm)
 	}
 	return out, nil
+}
+
+// mayWrite refuses a write to columns that takes more privileges than the session has. An update needs UPDATE on the key
+// too, since the mutation writes it.
+func mayWrite(access *store.Access, op store.MutationOp, t *store.Table, columns []int) error {
+	if op != store.UpdateRow {
+		if err := access.Insert(t, columns); err != nil {
+			return err
+		}
+	}
+	switch op {
+	case store.UpdateRow, store.InsertOrUpdateRow:
+		return access.Columns(store.UpdatePrivilege, t, columns...)
+	case store.ReplaceRow:
+		return access.Some(store.DeletePrivilege, t)
+	}
+	return nil
 }
 
 func tableNamed(s *store.Schema, name string) (*store.Table, error) {

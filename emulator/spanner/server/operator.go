@@ -51,11 +51,8 @@ func (s *Server) RestoreDatabase(from, to string) (*Database, error) {
 	if m == nil {
 		return nil, errorf(codes.InvalidArgument, "%q is not the name of a database: want projects/P/instances/I/databases/D", to)
 	}
-	s.catalog.mu.Lock()
-	known := s.catalog.instances[m[1]] != nil
-	s.catalog.mu.Unlock()
-	if !known {
-		return nil, missingInstance(m[1])
+	if err := s.catalog.hasInstance(m[1]); err != nil {
+		return nil, err
 	}
 	d, err := s.catalog.newDatabase(to, false, src)
 	if err != nil {
@@ -79,7 +76,7 @@ func (d *Database) CommitSystem(tag string, ms ...*sppb.Mutation) (time.Time, er
 	schema := d.store.Schema()
 	req := store.CommitRequest{Tag: tag, System: true, Schema: schema}
 	var err error
-	if req.Mutations, err = mutations(schema, ms, d.store.Latest()); err != nil {
+	if req.Mutations, err = mutations(schema, nil, ms, d.store.Latest()); err != nil {
 		return time.Time{}, err
 	}
 	res, err := d.store.Begin().Commit(req)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"slices"
 
 	sppb "cloud.google.com/go/spanner/apiv1/spannerpb"
 	"google.golang.org/grpc/codes"
@@ -12,13 +13,15 @@ import (
 
 // A partitioned read or query deals its rows out to the partitions in turn: row i goes to partition i modulo their
 // number. Each partition computes the whole result, which is the same for all since they share a snapshot; that is more
-// work than to cut the key space, but right for every query. A token begins with a digest of its request, so that it
-// cannot be used for another one.
+// work than to cut the key space, but right for every query. A token names its request, session and transaction by their
+// digests, so that it cannot be used for others.
 
 const (
 	// usualPartitions is how many partitions there are unless the client wants fewer or more, mostPartitions the limit.
 	usualPartitions = 4
 	mostPartitions  = 16
+	// mark is how much of a digest a token holds, in bytes.
+	mark = 8
 )
 
 // partition is one of the partitions of a result; the zero value is the whole result.
@@ -27,21 +30,36 @@ type partition struct{ index, count int64 }
 // has reports whether the n-th row, counted from 1, is the partition's.
 func (p partition) has(n int64) bool { return p.count == 0 || (n-1)%p.count == p.index }
 
-// parsePartition reads a partition token, which may be empty and must be of the request with this digest.
-func parsePartition(token, digest []byte) (p partition, err error) {
+// tokenMarks are what the tokens of a request's partitions begin with: the marks of the session, the transaction and the
+// request.
+func tokenMarks(session string, transaction, digest []byte) []byte {
+	ses, txn := sha256.Sum256([]byte(session)), sha256.Sum256(transaction)
+	return slices.Concat(ses[:mark], txn[:mark], digest[:mark])
+}
+
+// parsePartition reads a partition token, which may be empty and must be of this session, transaction and request.
+func parsePartition(token []byte, session string, sel *sppb.TransactionSelector, digest []byte) (p partition, err error) {
 	if len(token) == 0 {
 		return p, nil
 	}
-	rest, ok := bytes.CutPrefix(token, digest)
-	if !ok || len(rest) != 2 || rest[0] >= rest[1] || rest[1] > mostPartitions {
-		return p, errorf(codes.InvalidArgument, "the partition token belongs to another request")
+	if len(token) != 3*mark+2 || token[3*mark] >= token[3*mark+1] || token[3*mark+1] > mostPartitions {
+		return p, errorf(codes.InvalidArgument, "Invalid partition token.")
 	}
-	return partition{int64(rest[0]), int64(rest[1])}, nil
+	want := tokenMarks(session, sel.GetId(), digest)
+	for i, what := range []string{"a different session", "a different transaction", "different read or sql parameters"} {
+		if !bytes.Equal(token[i*mark:(i+1)*mark], want[i*mark:(i+1)*mark]) {
+			return p, errorf(codes.InvalidArgument, "Partitioned request was created for %s.", what)
+		}
+	}
+	return partition{int64(token[3*mark]), int64(token[3*mark+1])}, nil
 }
 
-func partitionTokens(o *sppb.PartitionOptions, digest []byte) (out []*sppb.Partition, err error) {
-	if o.GetMaxPartitions() < 0 || o.GetPartitionSizeBytes() < 0 {
-		return nil, errorf(codes.InvalidArgument, "max_partitions and partition_size_bytes must not be negative")
+func partitionTokens(o *sppb.PartitionOptions, marks []byte) (out []*sppb.Partition, err error) {
+	if o.GetPartitionSizeBytes() < 0 {
+		return nil, errorf(codes.InvalidArgument, "Invalid partition_options: bytes per batch must be greater than zero.")
+	}
+	if o.GetMaxPartitions() < 0 {
+		return nil, errorf(codes.InvalidArgument, "Invalid partition_options: max partition count must be greater than zero.")
 	}
 	n := o.GetMaxPartitions()
 	if n == 0 {
@@ -49,7 +67,7 @@ func partitionTokens(o *sppb.PartitionOptions, digest []byte) (out []*sppb.Parti
 	}
 	n = min(n, mostPartitions)
 	for i := range n {
-		out = append(out, &sppb.Partition{PartitionToken: append(bytes.Clone(digest), byte(i), byte(n))})
+		out = append(out, &sppb.Partition{PartitionToken: slices.Concat(marks, []byte{byte(i), byte(n)})})
 	}
 	return out, nil
 }
@@ -79,7 +97,7 @@ func digest(m proto.Message) []byte {
 func (a *dataService) PartitionRead(ctx context.Context, r *sppb.PartitionReadRequest) (*sppb.PartitionResponse, error) {
 	read := &sppb.ReadRequest{Table: r.GetTable(), Index: r.GetIndex(), Columns: r.GetColumns(), KeySet: r.GetKeySet()}
 	return a.partition(ctx, r.GetSession(), r.GetTransaction(), r.GetPartitionOptions(), readDigest(read), func(src *source) error {
-		_, err := planRead(src.reader.Schema(), read)
+		_, err := planRead(src.reader.Schema(), src.access, read)
 		return err
 	})
 }
@@ -93,14 +111,16 @@ func (a *dataService) PartitionQuery(ctx context.Context, r *sppb.PartitionQuery
 }
 
 func (a *dataService) partition(ctx context.Context, session string, sel *sppb.TransactionSelector, o *sppb.PartitionOptions, digest []byte, check func(*source) error) (*sppb.PartitionResponse, error) {
-	ses, err := a.s.using(session)
+	ses, access, err := a.s.using(session)
 	if err != nil {
 		return nil, err
 	}
 	switch sel.GetSelector().(type) {
 	case *sppb.TransactionSelector_Begin, *sppb.TransactionSelector_Id:
+	case nil:
+		return nil, errorf(codes.InvalidArgument, "No value provided for required field: TransactionSelector.selector")
 	default:
-		return nil, errorf(codes.InvalidArgument, "partitions need a read-only transaction that is not single-use")
+		return nil, errorf(codes.InvalidArgument, "Partition reads may not be performed in single-use transactions, since the response needs to be reused.")
 	}
 	src, err := ses.resolve(ctx, sel, "")
 	if err != nil {
@@ -109,12 +129,17 @@ func (a *dataService) partition(ctx context.Context, session string, sel *sppb.T
 	defer src.release(ses.db)
 	if src.snapshot == nil {
 		src.fail(ses.db)
-		return nil, errorf(codes.InvalidArgument, "partitions need a read-only transaction")
+		return nil, errorf(codes.InvalidArgument, "Partitioned reads can only be performed in a read-only transaction.")
 	}
+	src.access = access
 	if err := check(src); err != nil {
 		return nil, wire(err)
 	}
-	parts, err := partitionTokens(o, digest)
+	id := sel.GetId()
+	if src.meta != nil {
+		id = src.meta.GetId()
+	}
+	parts, err := partitionTokens(o, tokenMarks(session, id, digest))
 	if err != nil {
 		return nil, err
 	}

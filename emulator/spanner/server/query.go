@@ -60,20 +60,20 @@ func prepareQuery(r *sppb.ExecuteSqlRequest, src *source, now int64) (*sql.Plan,
 	if err != nil {
 		return nil, err
 	}
-	if st.Kind() != sql.Query {
-		return nil, errorf(codes.InvalidArgument, "only queries can be partitioned")
+	if err := st.RootPartitionable(src.reader.Schema()); err != nil {
+		return nil, err
 	}
 	ps, err := params(r.GetParams(), r.GetParamTypes())
 	if err != nil {
 		return nil, err
 	}
-	return st.Prepare(sql.Env{Reader: src.reader, Params: ps, Now: time.UnixMicro(now)})
+	return st.Prepare(sql.Env{Reader: src.reader, Params: ps, Now: time.UnixMicro(now), Access: src.access})
 }
 
 // ExecuteStreamingSql runs a query, a DML statement or a change-stream query.
 func (a *dataService) ExecuteStreamingSql(r *sppb.ExecuteSqlRequest, stream sppb.Spanner_ExecuteStreamingSqlServer) error {
 	ctx := stream.Context()
-	ses, err := a.s.using(r.GetSession())
+	ses, access, err := a.s.using(r.GetSession())
 	if err != nil {
 		return err
 	}
@@ -83,11 +83,11 @@ func (a *dataService) ExecuteStreamingSql(r *sppb.ExecuteSqlRequest, stream sppb
 	}
 	switch st.Kind() {
 	case sql.ChangeStream:
-		return wire(a.changeStream(ctx, ses, r, st, stream))
+		return wire(a.changeStream(ctx, ses, access, r, st, stream))
 	case sql.DML:
-		return a.streamDML(ctx, ses, r, st, stream.Send)
+		return a.streamDML(ctx, ses, access, r, st, stream.Send)
 	}
-	return a.query(ctx, ses, r, st, stream.Send)
+	return a.query(ctx, ses, access, r, st, stream.Send)
 }
 
 func parseStatement(d *Database, r *sppb.ExecuteSqlRequest) (*sql.Statement, error) {
@@ -102,7 +102,7 @@ func parseStatement(d *Database, r *sppb.ExecuteSqlRequest) (*sql.Statement, err
 
 // ExecuteSql runs a query or a DML statement in one answer.
 func (a *dataService) ExecuteSql(ctx context.Context, r *sppb.ExecuteSqlRequest) (*sppb.ResultSet, error) {
-	ses, err := a.s.using(r.GetSession())
+	ses, access, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}
@@ -114,26 +114,30 @@ func (a *dataService) ExecuteSql(ctx context.Context, r *sppb.ExecuteSqlRequest)
 	case sql.ChangeStream:
 		return nil, errorf(codes.InvalidArgument, "Change stream queries are not supported for the ExecuteSql API. Use ExecuteStreamingSql with a single-use strong read-only transaction.")
 	case sql.DML:
-		return a.dml(ctx, ses, r, st)
+		return a.dml(ctx, ses, access, r, st)
 	}
 	var out resultSet
-	if err := a.query(ctx, ses, r, st, out.add); err != nil {
+	if err := a.query(ctx, ses, access, r, st, out.add); err != nil {
 		return nil, err
 	}
 	return &out.ResultSet, nil
 }
 
-func (a *dataService) query(ctx context.Context, ses *session, r *sppb.ExecuteSqlRequest, st *sql.Statement, send func(*sppb.PartialResultSet) error) error {
+func (a *dataService) query(ctx context.Context, ses *session, access *store.Access, r *sppb.ExecuteSqlRequest, st *sql.Statement, send func(*sppb.PartialResultSet) error) error {
 	digest := queryDigest(r)
-	part, err := parsePartition(r.GetPartitionToken(), digest)
+	part, err := parsePartition(r.GetPartitionToken(), r.GetSession(), r.GetTransaction(), digest)
 	if err != nil {
 		return err
+	}
+	if len(r.GetPartitionToken()) > 0 && r.GetQueryMode() != sppb.ExecuteSqlRequest_NORMAL {
+		return errorf(codes.InvalidArgument, "Query modes returning query plan and profile information cannot be used with partitioned queries.")
 	}
 	pos, src, err := ses.resume(ctx, r.GetTransaction(), r.GetRequestOptions().GetTransactionTag(), r.GetResumeToken(), digest)
 	if err != nil {
 		return err
 	}
 	defer src.release(ses.db)
+	src.access = access
 	if err = src.query(ctx, r, st, frames{send: send, pos: pos, skip: pos.rows, part: part}); err != nil {
 		src.fail(ses.db)
 	}
@@ -142,8 +146,8 @@ func (a *dataService) query(ctx context.Context, ses *session, r *sppb.ExecuteSq
 
 // query runs a query on the source, into f.
 func (s *source) query(ctx context.Context, r *sppb.ExecuteSqlRequest, st *sql.Statement, f frames) error {
-	if s.partitioned {
-		return errorf(codes.InvalidArgument, "a partitioned DML transaction cannot run queries")
+	if s.partitioned != nil {
+		return errPartitionedReads
 	}
 	if err := s.direct(r.GetDirectedReadOptions()); err != nil {
 		return err
@@ -152,7 +156,7 @@ func (s *source) query(ctx context.Context, r *sppb.ExecuteSqlRequest, st *sql.S
 	if err != nil {
 		return err
 	}
-	plan, err := st.Prepare(sql.Env{Reader: s.reader, Params: ps, Now: time.UnixMicro(f.pos.now)})
+	plan, err := st.Prepare(sql.Env{Reader: s.reader, Params: ps, Now: time.UnixMicro(f.pos.now), Access: s.access})
 	if err != nil {
 		return err
 	}

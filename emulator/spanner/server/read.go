@@ -21,7 +21,7 @@ type readPlan struct {
 	limit   int64
 }
 
-func planRead(s *store.Schema, r *sppb.ReadRequest) (*readPlan, error) {
+func planRead(s *store.Schema, access *store.Access, r *sppb.ReadRequest) (*readPlan, error) {
 	t, err := tableNamed(s, r.GetTable())
 	if err != nil {
 		return nil, err
@@ -39,6 +39,9 @@ func planRead(s *store.Schema, r *sppb.ReadRequest) (*readPlan, error) {
 			return nil, errorf(codes.NotFound, "Column not found in table %s: %s", t.QualifiedName(), n)
 		}
 		p.columns = append(p.columns, c)
+	}
+	if err := access.Columns(store.SelectPrivilege, t, p.columns...); err != nil {
+		return nil, err
 	}
 	parts := tableKey(t)
 	if r.GetIndex() != "" {
@@ -152,12 +155,12 @@ func (a *dataService) Read(ctx context.Context, r *sppb.ReadRequest) (*sppb.Resu
 }
 
 func (a *dataService) read(ctx context.Context, r *sppb.ReadRequest, send func(*sppb.PartialResultSet) error) error {
-	ses, err := a.s.using(r.GetSession())
+	ses, access, err := a.s.using(r.GetSession())
 	if err != nil {
 		return err
 	}
 	digest := readDigest(r)
-	part, err := parsePartition(r.GetPartitionToken(), digest)
+	part, err := parsePartition(r.GetPartitionToken(), r.GetSession(), r.GetTransaction(), digest)
 	if err != nil {
 		return err
 	}
@@ -166,6 +169,7 @@ func (a *dataService) read(ctx context.Context, r *sppb.ReadRequest, send func(*
 		return err
 	}
 	defer src.release(ses.db)
+	src.access = access
 	if err = src.read(ctx, r, frames{send: send, pos: pos, skip: pos.rows, part: part}); err != nil {
 		src.fail(ses.db)
 	}
@@ -174,16 +178,16 @@ func (a *dataService) read(ctx context.Context, r *sppb.ReadRequest, send func(*
 
 // read runs a read request on the source, into f.
 func (s *source) read(ctx context.Context, r *sppb.ReadRequest, f frames) error {
-	if s.partitioned {
-		return errorf(codes.InvalidArgument, "a partitioned DML transaction cannot read")
+	if s.partitioned != nil {
+		return errPartitionedReads
 	}
 	if err := s.direct(r.GetDirectedReadOptions()); err != nil {
 		return err
 	}
 	if len(r.GetPartitionToken()) > 0 && r.GetLimit() > 0 {
-		return errorf(codes.InvalidArgument, "a read with a partition token must not have a limit")
+		return errorf(codes.InvalidArgument, "A limit cannot be used when a partition_token is specified.")
 	}
-	p, err := planRead(s.reader.Schema(), r)
+	p, err := planRead(s.reader.Schema(), s.access, r)
 	if err != nil {
 		return err
 	}

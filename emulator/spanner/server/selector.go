@@ -20,8 +20,10 @@ type source struct {
 	// txn is set for read-write transactions, and fresh says that this request began it.
 	txn   *transaction
 	fresh bool
-	// partitioned is a partitioned DML transaction, excluded its exclusion from change streams.
-	partitioned, excluded bool
+	// partitioned is set for partitioned DML transactions.
+	partitioned *partitionedTxn
+	// access is what the session may do.
+	access *store.Access
 	// meta goes into the result's metadata; it may be nil.
 	meta *sppb.Transaction
 }
@@ -121,8 +123,8 @@ func (ses *session) beginSource(ctx context.Context, o *sppb.TransactionOptions,
 		if err := checkIsolation(o); err != nil {
 			return nil, err
 		}
-		id := partitionedPrefix + strconv.FormatBool(o.GetExcludeTxnFromChangeStreams())
-		return &source{partitioned: true, excluded: o.GetExcludeTxnFromChangeStreams(), meta: &sppb.Transaction{Id: []byte(id)}}, nil
+		t := ses.beginPartitioned(o)
+		return &source{partitioned: t, meta: &sppb.Transaction{Id: []byte(t.id)}}, nil
 	}
 	return nil, errorf(codes.InvalidArgument, "the transaction options name no mode")
 }
@@ -141,8 +143,9 @@ func (ses *session) existing(id []byte, tag string) (*source, error) {
 		}
 		return &source{reader: snap, snapshot: snap}, nil
 	}
-	if ex, ok := strings.CutPrefix(text, partitionedPrefix); ok {
-		return &source{partitioned: true, excluded: ex == "true"}, nil
+	if strings.HasPrefix(text, partitionedPrefix) {
+		t, err := ses.findPartitioned(text)
+		return &source{partitioned: t}, err
 	}
 	t, ended, err := d.find(ses.proto.GetName(), id)
 	switch {

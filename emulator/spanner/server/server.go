@@ -48,8 +48,8 @@ func New(o Options) *Server {
 // Register adds all services to a gRPC server, which must have been made with ServerOptions.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	sppb.RegisterSpannerServer(r, &s.data)
-	databasepb.RegisterDatabaseAdminServer(r, &s.databases)
-	instancepb.RegisterInstanceAdminServer(r, &s.instances)
+	r.RegisterService(explained(&databasepb.DatabaseAdmin_ServiceDesc), &s.databases)
+	r.RegisterService(explained(&instancepb.InstanceAdmin_ServiceDesc), &s.instances)
 	longrunningpb.RegisterOperationsServer(r, &s.ops)
 }
 

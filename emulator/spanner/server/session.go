@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
 // dataService is google.spanner.v1.Spanner; methods it lacks answer UNIMPLEMENTED.
@@ -59,8 +61,15 @@ func (ses *session) describe() *sppb.Session {
 // session finds a session by name.
 func (s *Server) session(name string) (*session, error) { return s.lookup(name, false) }
 
-// using finds the session that a request works on.
-func (s *Server) using(name string) (*session, error) { return s.lookup(name, true) }
+// using finds the session that a request works on, and what its role may do now.
+func (s *Server) using(name string) (*session, *store.Access, error) {
+	ses, err := s.lookup(name, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	access, err := ses.db.store.Schema().Access(ses.proto.GetCreatorRole())
+	return ses, access, err
+}
 
 func (s *Server) lookup(name string, use bool) (*session, error) {
 	m := sessionName.FindStringSubmatch(name)
@@ -101,6 +110,9 @@ func (a *dataService) CreateSession(_ context.Context, r *sppb.CreateSessionRequ
 	if d == nil {
 		return nil, missingDatabase(r.GetDatabase())
 	}
+	if _, err := d.store.Schema().Access(r.GetSession().GetCreatorRole()); err != nil {
+		return nil, err
+	}
 	return d.newSession(r.GetSession()), nil
 }
 
@@ -115,6 +127,9 @@ func (a *dataService) BatchCreateSessions(_ context.Context, r *sppb.BatchCreate
 	}
 	if r.GetSessionTemplate().GetMultiplexed() {
 		return nil, errorf(codes.InvalidArgument, "multiplexed sessions are made one by one, with CreateSession")
+	}
+	if _, err := d.store.Schema().Access(r.GetSessionTemplate().GetCreatorRole()); err != nil {
+		return nil, err
 	}
 	out := &sppb.BatchCreateSessionsResponse{}
 	for range min(n, 100) {

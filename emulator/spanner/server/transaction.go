@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,13 +17,16 @@ import (
 	"github.com/spanledger/spanledger/emulator/spanner/store"
 )
 
-// Transaction ids name their kind. Only read-write transactions have state in the server: clients never end read-only
-// ones, so those live in their ids.
+// Transaction ids name their kind. Read-only transactions have no state in the server: clients never end them, so they live
+// in their ids.
 const (
 	readWritePrefix   = "rw/"
 	readOnlyPrefix    = "ro/"
 	partitionedPrefix = "pd/"
 )
+
+// errReadOnlyEnd refuses to commit or roll back transactions that have nothing to commit.
+var errReadOnlyEnd = errorf(codes.FailedPrecondition, "Cannot commit or rollback a read-only or partitioned-dml transaction.")
 
 // transaction is one open read-write transaction.
 type transaction struct {
@@ -268,7 +272,7 @@ func (t *transaction) checkToken(r *sppb.CommitRequest) (*sppb.CommitResponse, e
 
 // BeginTransaction begins a transaction of any kind.
 func (a *dataService) BeginTransaction(ctx context.Context, r *sppb.BeginTransactionRequest) (*sppb.Transaction, error) {
-	ses, err := a.s.using(r.GetSession())
+	ses, _, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
 	}
@@ -288,9 +292,12 @@ func (a *dataService) BeginTransaction(ctx context.Context, r *sppb.BeginTransac
 
 // Rollback ends a read-write transaction without effect.
 func (a *dataService) Rollback(_ context.Context, r *sppb.RollbackRequest) (*emptypb.Empty, error) {
-	ses, err := a.s.using(r.GetSession())
+	ses, _, err := a.s.using(r.GetSession())
 	if err != nil {
 		return nil, err
+	}
+	if id := string(r.GetTransactionId()); strings.HasPrefix(id, readOnlyPrefix) || strings.HasPrefix(id, partitionedPrefix) {
+		return nil, errReadOnlyEnd
 	}
 	// A transaction that is not open, because it was aborted or never wrote, is rolled back already.
 	t, ended, err := ses.db.find(r.GetSession(), r.GetTransactionId())

@@ -18,12 +18,15 @@ func (b *builder) compileColumns(t *store.Table) error {
 	for i := range t.Columns {
 		c := &t.Columns[i]
 		var err error
+		c.DefaultUses = nil
 		switch {
 		case c.Generated != "":
 			uses[i], err = b.compileGenerated(t, c)
 			c.Uses = uses[i]
 		case c.Default != "":
 			err = b.compileDefault(t, c)
+		case c.Identity != nil:
+			setIdentity(c, c.Identity)
 		}
 		if err != nil {
 			return err
@@ -40,6 +43,29 @@ func (b *builder) compileColumns(t *store.Table) error {
 		}
 	}
 	return nil
+}
+
+// Detach returns a copy of a restored schema that shares nothing with the one it comes from: its sequences go on from where
+// they are now on their own, and its computed columns use them and its own clock.
+func Detach(s *store.Schema) (*store.Schema, error) {
+	b := &builder{Schema: s.Clone()}
+	for i, q := range b.Sequences {
+		b.Sequences[i] = q.Fork()
+	}
+	for i, old := range b.Tables {
+		t := *old
+		t.Columns, t.Checks = slices.Clone(old.Columns), slices.Clone(old.Checks)
+		for j := range t.Columns {
+			if q := t.Columns[j].Identity; q != nil {
+				t.Columns[j].Identity = q.Fork()
+			}
+		}
+		if err := b.compileColumns(&t); err != nil {
+			return nil, err
+		}
+		b.Tables[i] = &t
+	}
+	return b.Schema, nil
 }
 
 // rowExpr compiles an expression over a row of t, which must be pure and without sub-queries.
@@ -119,6 +145,12 @@ func (b *builder) compileDefault(t *store.Table, c *store.Column) error {
 	if _, err := compile(time.Time{}); err != nil {
 		return invalid("Error parsing the %s: %v", what, err)
 	}
+	ast.Inspect(tree, func(n ast.Node) bool {
+		if arg, ok := n.(*ast.SequenceArg); ok {
+			c.DefaultUses = append(c.DefaultUses, sequenceName(arg))
+		}
+		return true
+	})
 	c.Compute = func(store.Row) (store.Value, error) {
 		x, err := compile(schema.Now())
 		if err != nil {
@@ -191,7 +223,7 @@ func (c *compiler) sequenceOf(f string, e *ast.CallExpr) (*store.Sequence, error
 	if !ok {
 		return nil, invalid("%s takes SEQUENCE and a name, not %s", f, e.Args[0].SQL())
 	}
-	name := strings.ReplaceAll(arg.Expr.SQL(), "`", "")
+	name := sequenceName(arg)
 	seq := c.schema().Sequence(name)
 	if seq == nil {
 		return nil, invalid("Sequence not found: %s", name)
@@ -199,10 +231,15 @@ func (c *compiler) sequenceOf(f string, e *ast.CallExpr) (*store.Sequence, error
 	return seq, nil
 }
 
+func sequenceName(arg *ast.SequenceArg) string { return strings.ReplaceAll(arg.Expr.SQL(), "`", "") }
+
 // nextSequenceValue is GET_NEXT_SEQUENCE_VALUE(SEQUENCE name).
 func (c *compiler) nextSequenceValue(e *ast.CallExpr) (*expr, error) {
 	seq, err := c.sequenceOf("GET_NEXT_SEQUENCE_VALUE", e)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.env.Access.NextValue(seq.QualifiedName()); err != nil {
 		return nil, err
 	}
 	if !c.env.sequences {
@@ -220,6 +257,9 @@ func nextOf(q *store.Sequence) (store.Value, error) {
 func (c *compiler) sequenceState(e *ast.CallExpr) (*expr, error) {
 	seq, err := c.sequenceOf("GET_INTERNAL_SEQUENCE_STATE", e)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.env.Access.Object(store.SelectPrivilege, store.SequenceObject, seq.QualifiedName()); err != nil {
 		return nil, err
 	}
 	start := int64(1)

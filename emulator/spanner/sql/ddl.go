@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/cloudspannerecosystem/memefish/ast"
@@ -22,6 +23,9 @@ type DDL struct {
 	translate func(*store.Schema) (string, error)
 }
 
+// defaultSchema finds the name of the default schema in ON ALL … IN SCHEMA default, which the parser takes for a keyword.
+var defaultSchema = regexp.MustCompile(`(?is)^(\s*(?:GRANT|REVOKE)\s.*\sON\s+ALL\s.*\sIN\s+SCHEMA\s+(?:.*,\s*)?)(DEFAULT)\b`)
+
 // ParseDDL parses one schema statement.
 func ParseDDL(text string) (d *DDL, err error) {
 	d = &DDL{text: text}
@@ -29,6 +33,7 @@ func ParseDDL(text string) (d *DDL, err error) {
 		return nil, invalid("the statement is too long or nested too deeply")
 	}
 	if text, d.ifExists, err = streamDDL(text); err == nil {
+		text = defaultSchema.ReplaceAllString(text, "$1`$2`")
 		d.tree, err = parseDDL(text)
 	}
 	if err != nil {
@@ -117,6 +122,14 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 		err = b.dropProtoBundle()
 	case *ast.AlterDatabase:
 		err = b.alterDatabase(t)
+	case *ast.CreateRole:
+		err = b.createRole(t)
+	case *ast.DropRole:
+		err = b.dropRole(t)
+	case *ast.Grant:
+		err = b.grant(t.Privilege, t.Roles, false)
+	case *ast.Revoke:
+		err = b.grant(t.Privilege, t.Roles, true)
 	default:
 		err = unimplemented("the statement %s", firstWords(d.text))
 	}
@@ -126,6 +139,7 @@ func (d *DDL) Apply(s *store.Schema, at int64, newID func() int64) (*store.Schem
 	if err != nil {
 		return nil, err
 	}
+	b.pruneGrants()
 	return b.Schema, nil
 }
 

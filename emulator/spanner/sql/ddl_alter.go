@@ -281,6 +281,9 @@ func (b *builder) createIndex(t *ast.CreateIndex) error {
 	if x.Key, err = keyParts(tab, t.Keys, "key of index "+full, codes.FailedPrecondition); err != nil {
 		return err
 	}
+	if len(x.Key) == 0 {
+		return invalid("index %s has no key columns", full)
+	}
 	if t.Storing != nil {
 		for _, c := range t.Storing.Columns {
 			i, err := storable(tab, x, c.Name)
@@ -360,6 +363,7 @@ func (b *builder) renameTable(old, tab *store.Table, a *ast.RenameTo) error {
 		}
 	}
 	b.replaceTable(old, tab)
+	b.renameGrants(was, tab.QualifiedName())
 	for i, t := range b.Tables {
 		if strings.EqualFold(t.Parent, was) || slices.ContainsFunc(t.ForeignKeys, func(f store.ForeignKey) bool { return strings.EqualFold(f.RefTable, was) }) {
 			n := *t

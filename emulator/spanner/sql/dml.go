@@ -75,6 +75,9 @@ func (c *compiler) assigned(t *store.Table, col int, d *ast.DefaultExpr) (*expr,
 		if !column.HasDefault() {
 			return constant(column.Type, store.Value{}), nil
 		}
+		if err := c.env.Access.Default(column); err != nil {
+			return nil, err
+		}
 		return &expr{typ: column.Type, eval: func(*frame) (store.Value, error) { return column.Compute(nil) }}, nil
 	}
 	var x *expr
@@ -120,6 +123,14 @@ func (c *compiler) insert(ctx context.Context, txn *store.Txn, e *ast.Insert) (*
 			if t.Columns[i].Generated == "" {
 				cols = append(cols, i)
 			}
+		}
+	}
+	if err := c.env.Access.Insert(t, cols); err != nil {
+		return nil, err
+	}
+	if e.InsertOrType == ast.InsertOrTypeUpdate {
+		if err := c.env.Access.Columns(store.UpdatePrivilege, t, slices.DeleteFunc(slices.Clone(cols), t.IsKey)...); err != nil {
+			return nil, err
 		}
 	}
 	rows, err := c.inputRows(ctx, t, cols, e.Input)
@@ -369,6 +380,9 @@ func (c *compiler) update(ctx context.Context, txn *store.Txn, e *ast.Update) (*
 				return nil, invalid("Update item %s assigned more than once", name)
 			}
 		}
+		if err := c.env.Access.Columns(store.UpdatePrivilege, t, col); err != nil {
+			return nil, err
+		}
 		x, err := c.assigned(t, col, set.DefaultExpr)
 		if err != nil {
 			return nil, err
@@ -406,6 +420,9 @@ func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*
 	if err != nil {
 		return nil, err
 	}
+	if err := c.env.Access.Some(store.DeletePrivilege, t); err != nil {
+		return nil, err
+	}
 	rows, err := c.matching(ctx, t, e.As, e.TableHint, e.Where)
 	if err != nil {
 		return nil, err
@@ -426,9 +443,8 @@ func (c *compiler) delete(ctx context.Context, txn *store.Txn, e *ast.Delete) (*
 
 // returned evaluates THEN RETURN over the rows that were written or deleted. action says what happened to row i.
 func (c *compiler) returned(ctx context.Context, t *store.Table, alias string, action func(i int) string, tr *ast.ThenReturn, rows []store.Row, res *DMLResult) error {
-	s := &scope{}
-	s.add(alias, tableColumns(t))
-	rc := c.in(s)
+	rc := c.in(&scope{})
+	rc.tableRelation(t, alias, tableColumns(t))
 	list, err := rc.expand(tr.Items)
 	if err != nil {
 		return err

@@ -11,7 +11,8 @@
 // Tables with all column types but TOKENLIST; proto bundles; defaults, generated columns (those without STORED are kept like
 // the others), identity columns, sequences; interleaving; indexes; CHECK and FOREIGN KEY constraints, both enforced, with ON
 // DELETE CASCADE (see package store); views; named schemas; row deletion policies, which are declarations only: the test that
-// wants rows to expire deletes them. Not built: roles and grants, search and vector indexes, models, property graphs,
+// wants rows to expire deletes them. Database roles and what they are
+// granted, on tables, columns, views, change streams, read functions, sequences and named schemas. Not built: search and vector indexes, models, property graphs,
 // synonyms, CREATE FUNCTION.
 //
 // Messages are kept as the bytes they come as; they are parsed where SQL looks into them, and then bytes that are no message

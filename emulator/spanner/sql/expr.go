@@ -262,6 +262,9 @@ func (c *compiler) wholeRow(name string) (*expr, error) {
 					return nil, col.unreadable
 				}
 				if !col.hidden {
+					if err := r.read(i); err != nil {
+						return nil, err
+					}
 					t.Fields = append(t.Fields, store.Field{Name: col.name, Type: col.typ})
 					parts = append(parts, c.slotAt(r.offset+i, col.typ, up))
 				}

@@ -161,7 +161,7 @@ func (c *compiler) named(names []string, as *ast.AsAlias, hint *ast.Hint, conds 
 		}
 	}
 	if len(names) == 2 && strings.EqualFold(names[0], "INFORMATION_SCHEMA") {
-		v, err := informationSchema(c.schema(), last)
+		v, err := informationSchema(c.schema(), c.env.Access, last)
 		if err != nil {
 			return nil, err
 		}
@@ -187,6 +187,9 @@ func (c *compiler) named(names []string, as *ast.AsAlias, hint *ast.Hint, conds 
 	if t == nil {
 		return nil, invalid("Table not found: %s", full)
 	}
+	if err := c.env.Access.Some(store.SelectPrivilege, t); err != nil {
+		return nil, err
+	}
 	return c.scan(t, alias, hint, conds)
 }
 
@@ -199,7 +202,17 @@ func (c *compiler) view(v *store.View, alias string) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	q, err := (&compiler{env: c.env, depth: c.depth + 1}).query(tree)
+	if err := c.env.Access.Object(store.SelectPrivilege, store.ViewObject, v.QualifiedName()); err != nil {
+		return nil, err
+	}
+	env := c.env
+	if v.Definer {
+		env.Access = nil // it reads with its maker's rights
+	}
+	q, err := (&compiler{env: env, depth: c.depth + 1}).query(tree)
+	if denied(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, invalid("view %s: %v", v.QualifiedName(), err)
 	}

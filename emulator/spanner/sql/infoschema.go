@@ -86,24 +86,26 @@ func init() { // not an initializer: the columns of views are found by planning 
 		"CHANGE_STREAM_COLUMNS": changeStreamColumnsView, "CHANGE_STREAM_OPTIONS": changeStreamOptionsView,
 		"ROUTINES": routinesView, "PLACEMENTS": placementsView,
 		"VIEWS": viewsView, "SEQUENCES": sequencesView, "SEQUENCE_OPTIONS": sequenceOptionsView,
+		"ROLE_TABLE_GRANTS": roleTableGrantsView, "ROLE_COLUMN_GRANTS": roleColumnGrantsView,
 	}
 }
 
 // absentViews are views of Spanner that are not built here.
 var absentViews = map[string]bool{
-	"COLUMN_PRIVILEGES": true, "TABLE_PRIVILEGES": true, "ROLES": true, "ROLE_GRANTEES": true, "ROLE_TABLE_GRANTS": true,
-	"ROLE_COLUMN_GRANTS": true, "ROLE_CHANGE_STREAM_GRANTS": true, "CHANGE_STREAM_PRIVILEGES": true,
-	"ROUTINE_OPTIONS": true, "ROUTINE_PRIVILEGES": true, "ROLE_ROUTINE_GRANTS": true, "PARAMETERS": true, "SPANNER_STATISTICS": true,
+	"ROUTINE_OPTIONS": true, "PARAMETERS": true, "SPANNER_STATISTICS": true,
 	"MODELS": true, "MODEL_OPTIONS": true, "MODEL_COLUMNS": true, "MODEL_COLUMN_OPTIONS": true, "MODEL_PRIVILEGES": true,
 	"ROLE_MODEL_GRANTS": true, "PROPERTY_GRAPHS": true, "LOCALITY_GROUP_OPTIONS": true, "TABLE_OPTIONS": true,
 	"PLACEMENT_OPTIONS": true, "INDEX_OPTIONS": true, "TABLE_SYNONYMS": true, "SCHEMA_PRIVILEGES": true,
 }
 
-// informationSchema makes one of the views over a schema version.
-func informationSchema(s *store.Schema, name string) (*virtual, error) {
+// informationSchema makes one of the views over a schema version, with the rows that the session may see.
+func informationSchema(s *store.Schema, access *store.Access, name string) (*virtual, error) {
 	name = strings.ToUpper(name)
-	if view := informationViews[name]; view != nil {
+	if view := informationView(s, name); view != nil {
 		v := view(s)
+		if !access.Everything() {
+			v.restrict(s, access, name)
+		}
 		if s.Postgres {
 			v.toPostgres()
 		}

@@ -115,10 +115,16 @@ func (c *compiler) using(p *joinPlan, u *ast.Using, first, middle int) error {
 	start := c.scope.width
 	for _, id := range u.Idents {
 		ls, lt, _, ok, err := l.find("", id.Name)
+		if denied(err) {
+			return err
+		}
 		if err != nil || !ok {
 			return invalid("Column %s in USING clause not found on left side of join%s", id.Name, position(id))
 		}
 		rs, rt, _, ok, err := r.find("", id.Name)
+		if denied(err) {
+			return err
+		}
 		if err != nil || !ok {
 			return invalid("Column %s in USING clause not found on right side of join%s", id.Name, position(id))
 		}

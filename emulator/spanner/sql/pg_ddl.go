@@ -232,6 +232,14 @@ func (p *pgParser) statement() (func(*store.Schema) (string, error), error) {
 		return fixed(p.plain("DROP INDEX "))
 	case p.words("drop", "schema"):
 		return fixed(p.plain("DROP SCHEMA "))
+	case p.words("create", "role"):
+		return fixed(p.plain("CREATE ROLE "))
+	case p.words("drop", "role"):
+		return fixed(p.plain("DROP ROLE "))
+	case p.words("grant"):
+		return fixed(p.grant("GRANT", "to"))
+	case p.words("revoke"):
+		return fixed(p.grant("REVOKE", "from"))
 	case p.words("analyze"):
 		return fixed("ANALYZE", nil)
 	}

@@ -143,7 +143,7 @@ func printPostgres(s *store.Schema) []string {
 	for _, c := range s.Streams {
 		out = append(out, pgStream(c))
 	}
-	return out
+	return append(out, printRoles(s, pgIdent)...)
 }
 
 func pgForeignKey(f store.ForeignKey) string {

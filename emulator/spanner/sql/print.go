@@ -20,7 +20,8 @@ func quoted(name string) string {
 }
 
 // PrintDDL writes the statements that would make the schema, as GetDatabaseDdl answers them, each after what it needs:
-// proto bundle, schemas, sequences, tables with their indexes, foreign keys that refer to later tables, views, change streams.
+// proto bundle, schemas, sequences, tables with their indexes, foreign keys that refer to later tables, views, change streams,
+// roles and what they are granted.
 func PrintDDL(s *store.Schema) []string {
 	if s.Postgres {
 		return printPostgres(s)
@@ -69,7 +70,7 @@ func PrintDDL(s *store.Schema) []string {
 	for _, c := range s.Streams {
 		out = append(out, printStream(c))
 	}
-	return out
+	return append(out, printRoles(s, quoted)...)
 }
 
 // PrintOptions writes the ALTER DATABASE statements that would set the database options, in the order of their names.

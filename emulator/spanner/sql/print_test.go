@@ -79,6 +79,25 @@ func drawSchema(t *rapid.T) []string {
 	if rapid.Bool().Draw(t, "view") {
 		out = append(out, "CREATE VIEW v SQL SECURITY INVOKER AS SELECT k.id, 'a\\n' AS b FROM k WHERE k.id > 1")
 	}
+	return append(out, drawRoles(t)...)
+}
+
+// drawRoles draws roles and what they are granted on drawSchema's things.
+func drawRoles(t *rapid.T) []string {
+	out := []string{"CREATE ROLE `role 1`", "CREATE ROLE r2", "CREATE ROLE r3"}
+	roles := []string{"`role 1`", "r2", "r3", "public", "r3, public, r2"}
+	grants := []string{"SELECT(id), INSERT(id) ON TABLE k", "DELETE ON TABLE k", "UPDATE ON ALL TABLES IN SCHEMA default", "SELECT(ts), UPDATE(ts) ON TABLE k", "USAGE ON SCHEMA sc", "SELECT ON SEQUENCE sq", "SELECT ON ALL CHANGE STREAMS IN SCHEMA default", "ROLE spanner_sys_reader, r3"}
+	for range rapid.IntRange(0, 12).Draw(t, "grants") {
+		verb, to := "GRANT ", " TO ROLE "
+		if rapid.IntRange(0, 3).Draw(t, "revoke") == 0 {
+			verb, to = "REVOKE ", " FROM ROLE "
+		}
+		what, role := rapid.SampledFrom(grants).Draw(t, "what"), rapid.SampledFrom(roles).Draw(t, "role")
+		if strings.HasPrefix(what, "ROLE") {
+			role = rapid.SampledFrom(roles[:2]).Draw(t, "member")
+		}
+		out = append(out, verb+what+to+role)
+	}
 	return out
 }
 

@@ -41,7 +41,7 @@ func (c *compiler) scan(t *store.Table, alias string, hint *ast.Hint, conds []as
 	if err != nil {
 		return nil, err
 	}
-	r := c.scope.add(alias, columns)
+	r := c.tableRelation(t, alias, columns)
 	key, index := t.Key, forced
 	if forced != nil {
 		key = forced.Key
@@ -86,6 +86,15 @@ func (c *compiler) scan(t *store.Table, alias string, hint *ast.Hint, conds []as
 		}
 		return nil
 	}), nil
+}
+
+// tableRelation puts a table in scope.
+func (c *compiler) tableRelation(t *store.Table, alias string, columns []column) *relation {
+	r := c.scope.add(alias, columns)
+	if access := c.env.Access; access != nil {
+		r.mayRead = func(column int) error { return access.Columns(store.SelectPrivilege, t, column) }
+	}
+	return r
 }
 
 // usable is how well pins fit a key: 2 for each pinned leading column, 1 for a bounded one behind them.

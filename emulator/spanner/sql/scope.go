@@ -52,6 +52,16 @@ type relation struct {
 	name    string
 	columns []column
 	offset  int
+	// mayRead refuses a column that the session may not read; nil lets all be read.
+	mayRead func(column int) error
+}
+
+// read is called for every column of the relation that a statement uses.
+func (r *relation) read(column int) error {
+	if r.mayRead == nil {
+		return nil
+	}
+	return r.mayRead(column)
 }
 
 // scope is what names mean at one level of a query.
@@ -91,6 +101,7 @@ func (s *scope) named(rel string) bool {
 // find resolves a column name, or relation.column. ok is false if there is none; up counts the levels outward.
 func (s *scope) find(rel, name string) (slot int, typ *store.Type, up int, ok bool, err error) {
 	for ; s != nil; s, up = s.parent, up+1 {
+		var in *relation
 		for _, r := range s.relations {
 			if rel != "" && !strings.EqualFold(r.name, rel) {
 				continue
@@ -102,10 +113,13 @@ func (s *scope) find(rel, name string) (slot int, typ *store.Type, up int, ok bo
 				if ok {
 					return 0, nil, 0, false, invalid("Column name %s is ambiguous", name)
 				}
-				slot, typ, ok, err = r.offset+i, c.typ, true, c.unreadable
+				slot, typ, ok, in, err = r.offset+i, c.typ, true, r, c.unreadable
 			}
 		}
 		if ok {
+			if err == nil {
+				err = in.read(slot - in.offset)
+			}
 			return slot, typ, up, true, err
 		}
 	}

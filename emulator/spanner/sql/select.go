@@ -243,6 +243,9 @@ func (c *compiler) expand(results []ast.SelectItem) ([]item, error) {
 				case col.unreadable != nil:
 					return col.unreadable
 				default:
+					if err := r.read(i); err != nil {
+						return err
+					}
 					out = append(out, item{name: col.name, slot: r.offset + i, expr: slotExpr(r.offset+i, col.typ, 0)})
 				}
 			}

@@ -95,17 +95,6 @@ func depth(text string) int {
 // Kind says what the statement is.
 func (s *Statement) Kind() Kind { return s.kind }
 
-// Partitionable reports whether the statement can run as partitioned DML.
-func (s *Statement) Partitionable() bool {
-	switch t := s.tree.(type) {
-	case *ast.Update:
-		return t.ThenReturn == nil
-	case *ast.Delete:
-		return t.ThenReturn == nil
-	}
-	return false
-}
-
 // Param is a query parameter.
 type Param struct {
 	// Type is nil only for an untyped NULL.
@@ -122,6 +111,8 @@ type Env struct {
 	Params map[string]Param
 	// Now is what CURRENT_TIMESTAMP answers.
 	Now time.Time
+	// Access is what the statement may read and write; what it may not is PERMISSION_DENIED.
+	Access *store.Access
 
 	schema    *store.Schema // without a Reader: the schema that expressions are checked against
 	sequences bool          // sequences may be advanced

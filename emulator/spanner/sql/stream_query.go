@@ -36,24 +36,25 @@ func findTVF(q ast.QueryExpr) (tvf *ast.TVFCallExpr) {
 	return tvf
 }
 
-// ChangeStreamQuery checks a change-stream query and reads its arguments.
-func (s *Statement) ChangeStreamQuery(schema *store.Schema, params map[string]Param) (*StreamQuery, error) {
+// ChangeStreamQuery checks a change-stream query and reads its arguments. access is what the session may do: it needs
+// both EXECUTE on the function and SELECT on the stream, or else the answer is PERMISSION_DENIED.
+func (s *Statement) ChangeStreamQuery(schema *store.Schema, access *store.Access, params map[string]Param) (*StreamQuery, error) {
 	if s.kind != ChangeStream {
 		return nil, invalid("the statement is not a change-stream query: %s", firstWords(s.text))
 	}
 	name := pathName(s.tvf.Name)
 	if s.postgres {
-		return s.pgStreamQuery(name, schema, params)
+		return s.pgStreamQuery(name, schema, access, params)
 	}
 	f := functionOf(schema, name)
 	if f == nil {
 		return nil, invalid("Table-valued function not found: %s", name)
 	}
-	return s.streamQuery(name, f, params)
+	return s.streamQuery(name, schema, f, access, params)
 }
 
 // pgStreamQuery checks a call of spanner.read_json_<stream> or spanner.read_proto_bytes_<stream>.
-func (s *Statement) pgStreamQuery(name string, schema *store.Schema, params map[string]Param) (*StreamQuery, error) {
+func (s *Statement) pgStreamQuery(name string, schema *store.Schema, access *store.Access, params map[string]Param) (*StreamQuery, error) {
 	stream, proto, ok := pgStreamName(s.tvf.Name)
 	var f *streamFunction
 	if ok {
@@ -66,12 +67,18 @@ func (s *Statement) pgStreamQuery(name string, schema *store.Schema, params map[
 	if len(s.tvf.Args) != len(streamParams) || len(s.tvf.NamedArgs) > 0 {
 		return nil, invalid("function %s takes %d arguments by position", name, len(streamParams))
 	}
-	return s.streamQuery(name, f, params)
+	return s.streamQuery(name, schema, f, access, params)
 }
 
 // streamQuery checks the query around a read function and reads the arguments.
-func (s *Statement) streamQuery(name string, f *streamFunction, params map[string]Param) (*StreamQuery, error) {
+func (s *Statement) streamQuery(name string, schema *store.Schema, f *streamFunction, access *store.Access, params map[string]Param) (*StreamQuery, error) {
 	if err := s.checkShape(name); err != nil {
+		return nil, err
+	}
+	if err := access.Object(store.ExecutePrivilege, store.FunctionObject, f.called(schema)); err != nil {
+		return nil, err
+	}
+	if err := access.Object(store.SelectPrivilege, store.StreamObject, f.def.Name); err != nil {
 		return nil, err
 	}
 	args, err := s.streamArgs(name, params)
@@ -108,6 +115,28 @@ func functionOf(schema *store.Schema, function string) *streamFunction {
 		return nil
 	}
 	return functionNamed(schema, function[len(readFunction):])
+}
+
+// called is the name that queries call a read function by.
+func (f *streamFunction) called(schema *store.Schema) string {
+	switch {
+	case !schema.Postgres:
+		return readFunction + f.name
+	case optionValue(f.def.Options, "partition_mode") == "MUTABLE_KEY_RANGE":
+		return "spanner." + pgReadFunctions[1] + f.name
+	}
+	return "spanner." + pgReadFunctions[0] + f.name
+}
+
+// functionsOf are the read functions of a stream.
+func functionsOf(schema *store.Schema, def *store.ChangeStream) (out []*streamFunction) {
+	if !perPlacement(def) {
+		return []*streamFunction{{def, def.Name}}
+	}
+	for _, p := range schema.PlacementNames() {
+		out = append(out, &streamFunction{def, def.Name + "_" + p})
+	}
+	return out
 }
 
 // functionNamed finds a read function by its name behind the prefix, or returns nil. With per_placement_tvf a stream has one

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -48,6 +49,12 @@ func invalid(format string, args ...any) error {
 
 func failed(format string, args ...any) error {
 	return store.Errorf(codes.FailedPrecondition, format, args...)
+}
+
+// denied reports whether the session may not do something, which no other error must hide.
+func denied(err error) bool {
+	var se *store.Error
+	return errors.As(err, &se) && se.Code == codes.PermissionDenied
 }
 
 func notFound(format string, args ...any) error { return store.Errorf(codes.NotFound, format, args...) }

@@ -59,7 +59,7 @@ func New(o Options) *Database {
 		o.Retention = DefaultRetention
 	}
 	db := &Database{opts: o, last: o.Clock.Now().UnixMicro()}
-	s := &Schema{At: db.last, Options: map[string]string{}, Postgres: o.Postgres, Clock: o.Clock}
+	s := &Schema{At: db.last, Options: map[string]string{}, Postgres: o.Postgres, Clock: o.Clock, Roles: systemRoles()}
 	// There is nothing before the first commit, but it may be read there, as far back as retention allows.
 	db.horizon.Store(db.last - o.Retention.Microseconds())
 	db.current.Store(&state{ts: db.last, schema: s, schemas: []*Schema{s}, trees: map[int64]*tree{}, lastWrite: map[int64]int64{}})

@@ -4,13 +4,14 @@ import "maps"
 
 // Restore returns a new database with the rows and the schema of this one as they are now, as a restored backup has them:
 // without older versions of the rows, and without its change streams, whose definitions it returns for the caller to create
-// again. Every later commit there is above every one restored. o is New's.
+// again. Every later commit there is above every one restored. The schema still has the source's sequences and computed
+// columns: the caller's first schema change must replace them by copies. o is New's.
 func (db *Database) Restore(o Options) (*Database, []*ChangeStream) {
 	n := New(o)
 	old := db.current.Load()
 	schema := old.schema.Clone()
 	streams := schema.Streams
-	schema.Streams = nil
+	schema.Streams, schema.Clock = nil, n.opts.Clock
 	n.last = max(n.last, old.ts)
 	schema.At = n.last
 	st := &state{ts: n.last, schema: schema, schemas: []*Schema{schema}, trees: map[int64]*tree{}, lastWrite: maps.Clone(old.lastWrite)}

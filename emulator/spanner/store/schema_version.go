@@ -48,6 +48,8 @@ type Schema struct {
 	Placements []*Placement
 	// Protos are the types of the proto bundle; nil if there is none.
 	Protos *ProtoBundle
+	// Roles are the database roles, the system roles first.
+	Roles []*Role
 	// Postgres says that the database has the PostgreSQL dialect.
 	Postgres bool
 	// Options are the database options that ALTER DATABASE set, by name.
@@ -74,6 +76,7 @@ func (s *Schema) Clone() *Schema {
 	c.Views = slices.Clone(s.Views)
 	c.Sequences = slices.Clone(s.Sequences)
 	c.Placements = slices.Clone(s.Placements)
+	c.Roles = slices.Clone(s.Roles)
 	c.Options = maps.Clone(s.Options)
 	return &c
 }

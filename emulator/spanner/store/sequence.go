@@ -45,6 +45,14 @@ func (q *Sequence) QualifiedName() string { return qualified(q.Schema, q.Name) }
 // maxSkips bounds the search for a value outside of the range that is skipped, which may leave next to nothing.
 const maxSkips = 1 << 20
 
+// Fork returns a copy with a counter of its own, which goes on from this one's.
+func (q *Sequence) Fork() *Sequence {
+	out := *q
+	out.Counter = &atomic.Int64{}
+	out.Counter.Store(q.Counter.Load())
+	return &out
+}
+
 // Next gives the sequence's next value. The error is FAILED_PRECONDITION where the range that is skipped leaves none.
 func (q *Sequence) Next() (int64, error) {
 	for range maxSkips {
