@@ -33,7 +33,7 @@ func start(t *testing.T, dir string) (b *gcs.BucketHandle, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{}
+	transport := &http.Transport{DisableKeepAlives: true} // a connection that lost the race for a request would stay idle behind the test
 	client, err := gcs.NewClient(t.Context(), s.ClientOptions(&http.Client{Transport: transport})...)
 	if err != nil {
 		t.Fatal(err)
