@@ -21,7 +21,7 @@ func bigQueryWorld(t *testing.T) (*bigquery.Client, sinks.Writer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{}
+	transport := &http.Transport{DisableKeepAlives: true}
 	client, err := bigquery.NewClient(t.Context(), "p", option.WithEndpoint(server.Endpoint()), option.WithHTTPClient(&http.Client{Transport: transport}))
 	if err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func TestEveryServiceAnswers(t *testing.T) {
 		t.Error(err)
 	}
 
-	transport := &http.Transport{}
+	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	objects, err := storage.NewClient(ctx, cloud.Storage.ClientOptions(&http.Client{Transport: transport})...)
 	if err != nil {

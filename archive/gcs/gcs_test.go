@@ -61,7 +61,7 @@ func start(t *testing.T) (*Bucket, *script) {
 	if err := server.CreateBucket(t.Context(), "bucket"); err != nil {
 		t.Fatal(err)
 	}
-	s := &script{base: &http.Transport{}}
+	s := &script{base: &http.Transport{DisableKeepAlives: true}}
 	client, err := storage.NewClient(t.Context(), server.ClientOptions(&http.Client{Transport: s})...)
 	if err != nil {
 		t.Fatal(err)

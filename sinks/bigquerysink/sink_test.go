@@ -34,7 +34,7 @@ func start(t testing.TB) *world {
 	}
 	w := &world{server: server}
 	// A transport of the world's own: a port may be had again, and an idle connection to its last owner with it.
-	transport := &http.Transport{}
+	transport := &http.Transport{DisableKeepAlives: true}
 	w.client, err = bigquery.NewClient(t.Context(), "p", option.WithEndpoint(server.Endpoint()), option.WithHTTPClient(&http.Client{Transport: transport}))
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func newWorld(t tester, dir string) *world {
 	if err := server.CreateBucket(ctx, testBucket); err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{}
+	transport := &http.Transport{DisableKeepAlives: true}
 	client, err := storage.NewClient(ctx, server.ClientOptions(&http.Client{Transport: transport})...)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func (w *world) sink(t tester, o Options, f *faults) *Sink {
 	}
 	s.backoff = gax.Backoff{Initial: time.Millisecond, Max: 2 * time.Millisecond, Multiplier: 2}
 	if f != nil {
-		f.base = &http.Transport{}
+		f.base = &http.Transport{DisableKeepAlives: true}
 		s.transport = f
 	}
 	return s
