@@ -273,17 +273,23 @@ func (a *account) resolve(bytes int, over bool) {
 
 // moved lets the partition with the lowest watermark go on, if it waits: someone's watermark has moved, or someone new waits.
 func (b *budget) moved() {
-	if b.waiting.Load() == 0 {
-		return
+	for b.waiting.Load() > 0 {
+		if a := b.lowest(); a == nil || b.letPass(a) {
+			return
+		}
 	}
-	a := b.lowest()
-	if a == nil {
-		return
-	}
+}
+
+// letPass lets a, which has the lowest watermark, go on if it waits and may. It reports false if a has begun to wait for others
+// since it was chosen: those may wait for the memory that the right would withhold, so the lowest has to be looked for anew.
+func (b *budget) letPass(a *account) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if a.wanted != nil {
+		return false
+	}
 	if a.waiter == nil || a.overFrame || b.over != nil {
-		return
+		return true
 	}
 	if !b.each {
 		owed := b.used - b.small - b.max - b.beyond
@@ -292,12 +298,13 @@ func (b *budget) moved() {
 		}
 		if b.denied = owed > 0; b.denied {
 			b.recall(a, owed)
-			return
+			return true
 		}
 		b.over = a
 	}
 	a.over = true
 	b.reply(a.waiter.Value.(*waiter), nil)
+	return true
 }
 
 // recall asks those who wait, the last first, to give back what they hold without having handed it over, until that is owed

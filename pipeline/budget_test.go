@@ -39,6 +39,40 @@ func TestBudgetMissesNoMove(t *testing.T) {
 	})
 }
 
+// TestBudgetPassesOverWhoWaitsForOthers: the lowest begins to wait for another partition right after it was looked for, with the
+// request for its next message still open. It must not get the right to be beyond the budget (I10): the one it waits for needs it.
+func TestBudgetPassesOverWhoWaitsForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b *budget
+		var held, needed *account
+		looked := 0
+		b = newBudget(10_000, false, func() {}, func() *account {
+			if looked++; looked == 1 {
+				return nil
+			}
+			if !held.waitsForOthers.Load() {
+				held.park()
+				return held
+			}
+			return needed
+		})
+		held, needed = b.newAccount(), b.newAccount()
+		if !b.newAccount().TryReserve(10_000) {
+			t.Fatal("an empty budget has no room")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ahead := make(chan error)
+		go func() { ahead <- held.Reserve(ctx, 5000) }()
+		synctest.Wait()
+		if err := needed.Reserve(ctx, 5000); err != nil {
+			t.Errorf("after %d looks: %v; %v", looked, err, held)
+		}
+		cancel()
+		<-ahead
+	})
+}
+
 // TestFullBudgetClosesAsManyBatchesAsItTakes: a frame's changes lie in several open batches; closing the largest frees nothing
 // yet, and the others must not wait for their age (I10).
 func TestFullBudgetClosesAsManyBatchesAsItTakes(t *testing.T) {
