@@ -165,7 +165,8 @@ func init() {
 				return strings.HasPrefix(what, "table ") && len(ours) == len(theirs) && slices.EqualFunc(ours, theirs, onlyNulls)
 			},
 			cell: func(v cell) bool {
-				return v.theirs == nil && v.c.h[v.c.step].runs("INSERT OR UPDATE INTO ")
+				// A later update records the whole row, with what was reset.
+				return v.theirs == nil && slices.ContainsFunc(v.c.h[:v.c.step+1], func(s step) bool { return s.runs("INSERT OR UPDATE INTO ") })
 			},
 		},
 		{
