@@ -44,55 +44,48 @@ func (d *decoder) protoStart(raw []byte) error {
 
 // protoEvent decodes a partition_event_record. Which partitions keys went to does not matter: it is they who wait.
 func (d *decoder) protoEvent(raw []byte) error {
-	var at change.Timestamp
-	has, out := false, false
 	var sources []string
-	err := eachField(raw, func(num protowire.Number, raw []byte, _ uint64) (err error) {
+	out := false
+	return d.protoAt("partition event record", raw, func(num protowire.Number, raw []byte) error {
 		switch num {
-		case 1:
-			has = true
-			at, _, err = protoTimestamp(raw)
 		case 4:
 			source := ""
-			err = eachField(raw, func(num protowire.Number, raw []byte, _ uint64) error {
+			err := eachField(raw, func(num protowire.Number, raw []byte, _ uint64) error {
 				if num == 1 {
 					source = string(raw)
 				}
 				return nil
 			})
-			if err == nil && source == "" {
-				err = errNoToken
+			if err != nil {
+				return err
+			}
+			if source == "" {
+				return errNoToken
 			}
 			sources = append(sources, d.place(source))
 		case 5:
 			out = true
 		}
-		return err
-	})
-	switch {
-	case err != nil:
-	case !has:
-		err = errors.New("without a timestamp")
-	case d.frames == nil:
-		err = errors.New("in an initial query")
-	default:
-		err = d.frames.moved(at, sources, out)
-	}
-	if err != nil {
-		return fmt.Errorf("partition event record: %w", err)
-	}
-	return nil
+		return nil
+	}, func(at change.Timestamp) error { return d.frames.moved(at, sources, out) })
 }
 
 // protoEnd decodes a partition_end_record.
 func (d *decoder) protoEnd(raw []byte) error {
+	return d.protoAt("partition end record", raw, func(protowire.Number, []byte) error { return nil },
+		func(at change.Timestamp) error { return d.frames.endAt(at) })
+}
+
+// protoAt decodes a record of something that happens to a partition at the time of its field 1; other takes its other fields.
+func (d *decoder) protoAt(record string, raw []byte, other func(num protowire.Number, raw []byte) error, tell func(at change.Timestamp) error) error {
 	var at change.Timestamp
 	has := false
 	err := eachField(raw, func(num protowire.Number, raw []byte, _ uint64) (err error) {
-		if num == 1 {
-			has = true
-			at, _, err = protoTimestamp(raw)
+		if num != 1 {
+			return other(num, raw)
 		}
+		has = true
+		at, _, err = protoTimestamp(raw)
 		return err
 	})
 	switch {
@@ -102,10 +95,10 @@ func (d *decoder) protoEnd(raw []byte) error {
 	case d.frames == nil:
 		err = errors.New("in an initial query")
 	default:
-		err = d.frames.endAt(at)
+		err = tell(at)
 	}
 	if err != nil {
-		return fmt.Errorf("partition end record: %w", err)
+		return fmt.Errorf("%s: %w", record, err)
 	}
 	return nil
 }
