@@ -28,23 +28,7 @@ func arithmeticExpr(op ast.BinaryOp, a, b *expr) (*expr, error) {
 	if op == ast.OpDiv && t.Code == store.Int64 || t.Code == store.Float32 {
 		t = float64Type
 	}
-	if a, err = coerce(a, t); err != nil {
-		return nil, err
-	}
-	if b, err = coerce(b, t); err != nil {
-		return nil, err
-	}
-	return derived(t, func(f *frame) (store.Value, error) {
-		x, err := a.eval(f)
-		if err != nil || !x.Valid {
-			return store.Value{}, err
-		}
-		y, err := b.eval(f)
-		if err != nil || !y.Valid {
-			return store.Value{}, err
-		}
-		return arithmetic(op, t, x, y)
-	}, a, b), nil
+	return ofBoth(t, t, a, b, func(x, y store.Value) (store.Value, error) { return arithmetic(op, t, x, y) })
 }
 
 // bytesArithmetic is &, |, ^, << and >> of BYTES.

@@ -179,6 +179,28 @@ func derived(t *store.Type, eval func(*frame) (store.Value, error), from ...*exp
 	return x
 }
 
+// ofBoth is an expression of type result over two operands, which become of type t; it is NULL if one of them is.
+func ofBoth(result, t *store.Type, a, b *expr, fn func(x, y store.Value) (store.Value, error)) (*expr, error) {
+	a, err := coerce(a, t)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = coerce(b, t); err != nil {
+		return nil, err
+	}
+	return derived(result, func(f *frame) (store.Value, error) {
+		x, err := a.eval(f)
+		if err != nil || !x.Valid {
+			return store.Value{}, err
+		}
+		y, err := b.eval(f)
+		if err != nil || !y.Valid {
+			return store.Value{}, err
+		}
+		return fn(x, y)
+	}, a, b), nil
+}
+
 func (c *compiler) param(name string) (*expr, error) {
 	p, ok := c.env.Params[name]
 	if !ok {

@@ -185,18 +185,19 @@ func columnPrivilegesView(s *store.Schema) *virtual {
 }
 
 func streamPrivilegesView(s *store.Schema) *virtual {
-	v := define("CHANGE_STREAM_CATALOG CHANGE_STREAM_SCHEMA CHANGE_STREAM_NAME PRIVILEGE_TYPE GRANTEE")
-	eachGrant(s, func(role string, g store.Grant) {
-		v.add("", "", g.Object, string(g.Privilege), role)
-	}, store.StreamObject)
-	return v
+	return privilegesOf(s, store.StreamObject, "CHANGE_STREAM_CATALOG CHANGE_STREAM_SCHEMA CHANGE_STREAM_NAME PRIVILEGE_TYPE GRANTEE")
 }
 
 func routinePrivilegesView(s *store.Schema) *virtual {
-	v := define("SPECIFIC_CATALOG SPECIFIC_SCHEMA SPECIFIC_NAME PRIVILEGE_TYPE GRANTEE")
+	return privilegesOf(s, store.FunctionObject, "SPECIFIC_CATALOG SPECIFIC_SCHEMA SPECIFIC_NAME PRIVILEGE_TYPE GRANTEE")
+}
+
+// privilegesOf lists what is granted on objects of a kind that have no named schema.
+func privilegesOf(s *store.Schema, kind store.ObjectKind, columns string) *virtual {
+	v := define(columns)
 	eachGrant(s, func(role string, g store.Grant) {
 		v.add("", "", g.Object, string(g.Privilege), role)
-	}, store.FunctionObject)
+	}, kind)
 	return v
 }
 

@@ -174,21 +174,7 @@ func comparison(op ast.BinaryOp, a, b *expr) (*expr, error) {
 	if !isComparable(t) {
 		return nil, invalid("Operator %s is not defined for arguments of type %s", op, TypeName(t))
 	}
-	if a, err = coerce(a, t); err != nil {
-		return nil, err
-	}
-	if b, err = coerce(b, t); err != nil {
-		return nil, err
-	}
-	return derived(boolType, func(f *frame) (store.Value, error) {
-		x, err := a.eval(f)
-		if err != nil || !x.Valid {
-			return store.Value{}, err
-		}
-		y, err := b.eval(f)
-		if err != nil || !y.Valid {
-			return store.Value{}, err
-		}
+	return ofBoth(boolType, t, a, b, func(x, y store.Value) (store.Value, error) {
 		if (t.Code == store.Float64 || t.Code == store.Float32) && (math.IsNaN(x.Float) || math.IsNaN(y.Float)) {
 			return boolValue(op == ast.OpNotEqual), nil
 		}
@@ -206,7 +192,7 @@ func comparison(op ast.BinaryOp, a, b *expr) (*expr, error) {
 			return boolValue(n > 0), nil
 		}
 		return boolValue(n >= 0), nil
-	}, a, b), nil
+	})
 }
 
 // equatable reports whether = is defined for a type.
